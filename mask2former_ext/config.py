@@ -1,0 +1,61 @@
+"""Every configuration key that this package adds to Detectron2's, and the one way to load a file.
+
+`add_config(cfg)` adds the keys; `load_config(path, overrides)` reads our yaml, an upstream yaml or an upstream dump.
+A key tells the truth: nine decoder layers are written 9.
+"""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode as CN
+
+
+def add_config(cfg: CN) -> None:
+    """Add the keys of all models and the shared INPUT, DATASETS, DATALOADER, SOLVER and TEST keys to `cfg`, in place."""
+    from mask2former_ext.backbones import add_backbone_config
+    from mask2former_ext.models.mask2former import add_mask2former_config
+    from mask2former_ext.models.mask_classifier import add_mask_classifier_config
+
+    add_backbone_config(cfg)
+    add_mask_classifier_config(cfg)
+    add_mask2former_config(cfg)
+    _add_input_config(cfg)
+    _add_dataset_config(cfg)
+    _add_solver_config(cfg)
+
+
+def _add_input_config(cfg: CN) -> None:
+    # What the mapper makes of an image's annotations for training: "panoptic", "instance" or "semantic".
+    cfg.INPUT.TARGETS = "panoptic"
+    # "resize_crop": shortest edge to one of MIN_SIZE_TRAIN, optional crop, flip, padding to PAD_SIZE.
+    # "large_scale_jitter": scale IMAGE_SIZE by a factor in [MIN_SCALE, MAX_SCALE], then crop and pad to IMAGE_SIZE.
+    cfg.INPUT.AUGMENTATION = "resize_crop"
+    cfg.INPUT.COLOR_AUG_SSD = False
+    # A crop is drawn again (10 times at most) while one class covers more than this fraction of it. 1.0: never.
+    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
+    # Side in pixels of the square to which resize_crop pads an image that is smaller (bottom and right); 0: none.
+    cfg.INPUT.PAD_SIZE = 0
+    cfg.INPUT.IMAGE_SIZE = 1024
+    cfg.INPUT.MIN_SCALE = 0.1
+    cfg.INPUT.MAX_SCALE = 2.0
+
+
+def _add_dataset_config(cfg: CN) -> None:
+    # The user's own data in COCO form, each entry a dict with NAME, IMAGES and the truths it has:
+    # INSTANCES (json), PANOPTIC_JSON with PANOPTIC_MASKS (folder), SEMANTIC_MASKS (folder). See datasets/README.md.
+    cfg.DATASETS.CUSTOM = []
+    # Where the published data sets lie; "" means the variable DETECTRON2_DATASETS, else "datasets".
+    cfg.DATASETS.ROOT = ""
+    # A broken image met during training is named and left out this many times; one more stops the run.
+    cfg.DATALOADER.MAX_BROKEN_IMAGES = 10
+
+
+def _add_solver_config(cfg: CN) -> None:
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    # Learning-rate factor of the parameters under `backbone`.
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # WarmupPolyLR: lr = BASE_LR * (1 - t / MAX_ITER) ** POWER, constant once below POLY_LR_CONSTANT_ENDING * BASE_LR.
+    cfg.SOLVER.POLY_LR_POWER = 0.9
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
+    # Steps in a row whose loss is not finite after which training stops with an error. Each such step is skipped.
+    cfg.SOLVER.MAX_NONFINITE_STEPS = 10

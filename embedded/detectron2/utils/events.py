@@ -1,0 +1,288 @@
+"""Metrics of a run: a storage that training code writes to, and writers that carry it to terminal, json, TensorBoard."""
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from fvcore.common.history_buffer import HistoryBuffer
+
+from detectron2.utils.file_io import PathManager
+
+__all__ = [
+    "CommonMetricPrinter",
+    "EventStorage",
+    "EventWriter",
+    "JSONWriter",
+    "TensorboardXWriter",
+    "get_event_storage",
+    "has_event_storage",
+]
+
+_CURRENT_STORAGE_STACK: list[EventStorage] = []
+
+
+def get_event_storage() -> EventStorage:
+    """The storage of the innermost `with EventStorage()`."""
+    assert _CURRENT_STORAGE_STACK, "get_event_storage() works only inside `with EventStorage(...)`"
+    return _CURRENT_STORAGE_STACK[-1]
+
+
+def has_event_storage() -> bool:
+    return bool(_CURRENT_STORAGE_STACK)
+
+
+class EventStorage:
+    """Scalars with their history, and images and histograms that wait for a writer, each with its iteration."""
+
+    def __init__(self, start_iter: int = 0) -> None:
+        self._iter = start_iter
+        self._prefix = ""
+        self._history: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
+        self._smoothed: dict[str, bool] = {}
+        self._latest: dict[str, tuple[float, int]] = {}
+        self._vis_data: list[tuple[str, Any, int]] = []
+        self._histograms: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        _CURRENT_STORAGE_STACK.append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        left = _CURRENT_STORAGE_STACK.pop()
+        assert left is self, "event storages must be left in the reverse order of entering"
+
+    @property
+    def iter(self) -> int:
+        """Current iteration, from 0; during the first step it is `start_iter`."""
+        return self._iter
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self._iter = int(value)
+
+    @property
+    def iteration(self) -> int:
+        return self._iter
+
+    def step(self) -> None:
+        """Count one iteration. Call it after the writers."""
+        self._iter += 1
+
+    @contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Names put inside get `name/` in front."""
+        outer, self._prefix = self._prefix, name.rstrip("/") + "/"
+        try:
+            yield
+        finally:
+            self._prefix = outer
+
+    def put_scalar(
+        self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
+    ) -> None:
+        """Record a number. `smoothing_hint`: noisy, so that writers show the median of a window. One hint per name."""
+        name = self._prefix + name
+        known_hint = self._smoothed.setdefault(name, smoothing_hint)
+        assert known_hint == smoothing_hint, f"scalar {name!r} was put with smoothing_hint={known_hint} before"
+        value = float(value)
+        iteration = self._iter if cur_iter is None else cur_iter
+        self._history[name].update(value, iteration)
+        self._latest[name] = (value, iteration)
+
+    def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
+        for name, value in kwargs.items():
+            self.put_scalar(name, value, smoothing_hint, cur_iter)
+
+    def put_image(self, img_name: str, img_tensor: torch.Tensor | np.ndarray) -> None:
+        """Keep an image (3, H, W), uint8 or float in [0, 1], until a writer takes it."""
+        self._vis_data.append((img_name, img_tensor, self._iter))
+
+    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
+        """Keep the histogram of all values of a tensor until a writer takes it."""
+        values = hist_tensor.detach().float().cpu()
+        low, high = values.min().item(), values.max().item()
+        edges = torch.linspace(low, high, steps=bins + 1)
+        self._histograms.append(
+            {
+                "tag": hist_name,
+                "min": low,
+                "max": high,
+                "num": values.numel(),
+                "sum": values.sum().item(),
+                "sum_squares": (values**2).sum().item(),
+                "bucket_limits": edges[1:].tolist(),
+                "bucket_counts": torch.histc(values, bins).tolist(),
+                "global_step": self._iter,
+            }
+        )
+
+    def clear_images(self) -> None:
+        self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        self._histograms = []
+
+    def history(self, name: str) -> HistoryBuffer:
+        if name not in self._history:
+            raise KeyError(f"no scalar was put under the name {name!r}")
+        return self._history[name]
+
+    def histories(self) -> dict[str, HistoryBuffer]:
+        return self._history
+
+    def latest(self) -> dict[str, tuple[float, int]]:
+        """Name -> (last value, its iteration)."""
+        return self._latest
+
+    def smoothing_hints(self) -> dict[str, bool]:
+        return self._smoothed
+
+    def count_samples(self, name: str, window_size: int = 20) -> int:
+        """How many values of `name` were put within the last `window_size` iterations up to its last one."""
+        last = self._latest[name][1]
+        return sum(last - window_size < iteration <= last for _, iteration in self._history[name].values())
+
+    def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
+        """Like `latest`, but the median of the window for the scalars that are marked as noisy."""
+        return {
+            name: (self._history[name].median(self.count_samples(name, window_size)), at)
+            if self._smoothed[name]
+            else (value, at)
+            for name, (value, at) in self._latest.items()
+        }
+
+
+class EventWriter:
+    """Base of the writers: `write` carries what is new in the current storage, `close` ends."""
+
+    def write(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing to release unless a writer says so."""
+
+
+def _new_scalars(storage: EventStorage, window_size: int, after: int) -> list[tuple[int, str, float]]:
+    """(iteration, name, value) of scalars newer than iteration `after`, by iteration."""
+    smoothed = storage.latest_with_smoothing_hint(window_size)
+    return sorted((at, name, value) for name, (value, at) in smoothed.items() if at > after)
+
+
+class JSONWriter(EventWriter):
+    """Appends one json object per line and iteration: the scalars and `iteration`."""
+
+    def __init__(self, json_file: str, window_size: int = 20) -> None:
+        self._file = PathManager.open(json_file, "a")
+        self._window_size = window_size
+        self._last_write = -1
+
+    def write(self) -> None:
+        rows: dict[int, dict[str, float]] = {}
+        for at, name, value in _new_scalars(get_event_storage(), self._window_size, self._last_write):
+            rows.setdefault(at, {"iteration": at})[name] = value
+        for at, row in rows.items():
+            self._file.write(json.dumps(row, sort_keys=True) + "\n")
+            self._last_write = at
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorboardXWriter(EventWriter):
+    """Writes scalars, images and histograms for TensorBoard; the file is created with the first write."""
+
+    def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
+        self._window_size = window_size
+        self._arguments = {"log_dir": log_dir, **kwargs}
+        self._last_write = -1
+
+    @cached_property
+    def _writer(self) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(**self._arguments)
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        for at, name, value in _new_scalars(storage, self._window_size, self._last_write):
+            self._writer.add_scalar(name, value, at)
+            self._last_write = at
+        for name, image, at in storage._vis_data:
+            self._writer.add_image(name, image, at)
+        storage.clear_images()
+        for histogram in storage._histograms:
+            self._writer.add_histogram_raw(**histogram)
+        storage.clear_histograms()
+
+    def close(self) -> None:
+        if "_writer" in self.__dict__:
+            self._writer.close()
+
+
+class CommonMetricPrinter(EventWriter):
+    """Logs one line: ETA (if `max_iter` is given), losses, metrics, times per iteration, learning rate, GPU memory."""
+
+    def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
+        self.logger = logging.getLogger("detectron2.utils.events")
+        self._max_iter = max_iter
+        self._window_size = window_size
+        self._last_write: tuple[int, float] | None = None
+
+    def _eta(self, storage: EventStorage) -> str:
+        if self._max_iter is None:
+            return ""
+        histories, seconds = storage.histories(), None
+        if "time" in histories:
+            seconds = histories["time"].median(1000)
+        else:
+            now = time.perf_counter()
+            if self._last_write is not None and storage.iter > self._last_write[0]:
+                seconds = (now - self._last_write[1]) / (storage.iter - self._last_write[0])
+            self._last_write = (storage.iter, now)
+        if seconds is None:
+            return ""
+        left = seconds * (self._max_iter - storage.iter - 1)
+        storage.put_scalar("eta_seconds", left, smoothing_hint=False)
+        return f"eta: {datetime.timedelta(seconds=int(left))}"
+
+    def _medians(self, storage: EventStorage, part_of_name: str) -> list[str]:
+        return [
+            f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
+            for name, history in storage.histories().items()
+            if part_of_name in name
+        ]
+
+    def _times(self, storage: EventStorage) -> list[str]:
+        histories: Mapping[str, HistoryBuffer] = storage.histories()
+        shown = []
+        if "time" in histories:
+            shown += [f"time: {histories['time'].global_avg():.4f}", f"last_time: {histories['time'].latest():.4f}"]
+        if "data_time" in histories:
+            average = histories["data_time"].avg(storage.count_samples("data_time", self._window_size))
+            shown += [f"data_time: {average:.4f}", f"last_data_time: {histories['data_time'].latest():.4f}"]
+        return shown
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        if storage.iter == self._max_iter:  # training is over: what comes now is evaluation, not progress
+            return
+        fields = [self._eta(storage), f"iter: {storage.iter}"]
+        fields += self._medians(storage, "loss") + self._medians(storage, "[metric]") + self._times(storage)
+        learning_rate = storage.histories().get("lr")
+        fields.append(f"lr: {learning_rate.latest():.5g}" if learning_rate else "lr: N/A")
+        if torch.cuda.is_available():
+            fields.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
+        self.logger.info(" " + "  ".join(field for field in fields if field))

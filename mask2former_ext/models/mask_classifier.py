@@ -1,0 +1,257 @@
+"""The meta-architecture that MaskFormer, Mask2Former and OneFormer share: a set of (class, mask) pairs per image.
+
+Shapes: B images; Q queries; K classes, index K of the class logits means "no object"; H, W pixels of an input image;
+h, w pixels of the predicted masks (stride 4 of the padded image).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode as CN
+from detectron2.data import MetadataCatalog
+from detectron2.structures import BitMasks, Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from mask2former_ext.losses import Target
+from mask2former_ext.postprocess import (
+    ResizedMasks,
+    instance_inference,
+    panoptic_inference,
+    resize_class_scores,
+    semantic_inference,
+)
+
+
+def add_mask_classifier_config(cfg: CN) -> None:
+    node = cfg.MODEL.MASK_CLASSIFIER = CN()
+    node.NUM_CLASSES = 0  # K; 0: as many as the metadata of the first training set names
+    # Images are padded (bottom and right) to a multiple of this; 0: no padding, -1: the backbone's own divisibility.
+    node.SIZE_DIVISIBILITY = 32
+    # Tasks that inference answers.
+    node.SEMANTIC_ON = True
+    node.INSTANCE_ON = False
+    node.PANOPTIC_ON = False
+    # Panoptic: a query takes part if its best class is an object with at least this probability ...
+    node.MIN_CLASS_PROB = 0.0
+    # ... and its segment stays if at least this fraction of the query's mask (probability >= 0.5) is left to it.
+    node.MIN_VISIBLE_FRACTION = 0.0
+    # Bring masks to the output size before the semantic scores are formed; always so if panoptic or instance is on.
+    node.RESIZE_MASKS_FIRST = False
+    # Weights of the losses and, the same, of the matching cost.
+    node.CLASS_WEIGHT = 1.0
+    node.MASK_WEIGHT = 1.0
+    node.DICE_WEIGHT = 1.0
+    node.NO_OBJECT_WEIGHT = 0.1
+    node.DEEP_SUPERVISION = True  # losses at every decoder layer
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """What inference answers, and by which thresholds (see `add_mask_classifier_config`)."""
+
+    semantic: bool
+    instance: bool
+    panoptic: bool
+    min_class_prob: float
+    min_visible_fraction: float
+    resize_masks_first: bool
+    detections_per_image: int
+
+    @classmethod
+    def from_config(cls, cfg: CN) -> InferenceOptions:
+        node = cfg.MODEL.MASK_CLASSIFIER
+        if not (node.SEMANTIC_ON or node.INSTANCE_ON or node.PANOPTIC_ON):
+            raise ValueError("MODEL.MASK_CLASSIFIER: one of SEMANTIC_ON, INSTANCE_ON, PANOPTIC_ON must be True")
+        return cls(
+            semantic=node.SEMANTIC_ON,
+            instance=node.INSTANCE_ON,
+            panoptic=node.PANOPTIC_ON,
+            min_class_prob=node.MIN_CLASS_PROB,
+            min_visible_fraction=node.MIN_VISIBLE_FRACTION,
+            resize_masks_first=node.RESIZE_MASKS_FIRST or node.INSTANCE_ON or node.PANOPTIC_ON,
+            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+
+
+def classes_of(cfg: CN) -> Tensor:
+    """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set.
+
+    K is MODEL.MASK_CLASSIFIER.NUM_CLASSES or, if that is 0, the number of classes that the metadata names.
+    """
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    metadata = MetadataCatalog.get(names[0]) if names else None
+    thing_ids = set(getattr(metadata, "thing_dataset_id_to_contiguous_id", {}).values())
+    stuff_ids = set(getattr(metadata, "stuff_dataset_id_to_contiguous_id", {}).values())
+    num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
+    if num_classes == 0:
+        known = thing_ids | stuff_ids
+        listed = max(len(getattr(metadata, "stuff_classes", ())), len(getattr(metadata, "thing_classes", ())))
+        num_classes = max(known) + 1 if known else listed
+    if num_classes == 0:
+        raise ValueError(
+            f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is 0 and the metadata of {names[:1] or 'no data set'} names no classes: "
+            "set the number, or a registered data set in DATASETS.TRAIN"
+        )
+    return torch.tensor([index in thing_ids for index in range(num_classes)])
+
+
+class MaskClassifier(nn.Module):
+    """preprocess -> predict -> losses, or -> postprocess. A paper's model says what `sem_seg_head` and `criterion` are.
+
+    `sem_seg_head(features, valid_fraction)`, the latter (B, 2) the share of the canvas' height and width that is image, or
+    None, returns {"pred_logits": (B, Q, K+1), "pred_masks": (B, Q, h, w),
+    "aux_outputs": [the same two of each earlier layer]}; `criterion(outputs, targets)` the weighted losses.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        sem_seg_head: nn.Module,
+        criterion: nn.Module,
+        is_thing: Tensor,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        size_divisibility: int,
+        inference: InferenceOptions,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = sem_seg_head
+        self.criterion = criterion
+        self.inference = inference
+        self.size_divisibility = backbone.size_divisibility if size_divisibility < 0 else size_divisibility
+        self.register_buffer("is_thing", is_thing, persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Detectron2's list[dict] in; named weighted losses in training, else one result dict per image, in order."""
+        if self.training:
+            images, valid_sizes = self.preprocess(batched_inputs)
+            outputs = self.predict(images.tensor, valid_sizes, batched_inputs)
+            return self.criterion(outputs, self.targets(batched_inputs, images, valid_sizes))
+        results: list[dict] = [{} for _ in batched_inputs]
+        for group in self._groups_of_one_padded_size(batched_inputs):
+            members = [batched_inputs[index] for index in group]
+            images, _ = self.preprocess(members)
+            outputs = self.predict(images.tensor, None, members)
+            for position, index in enumerate(group):
+                results[index] = self.postprocess(outputs, position, images, batched_inputs[index])
+        return results
+
+    def preprocess(self, batched_inputs: list[dict]) -> tuple[ImageList, list[tuple[int, int]] | None]:
+        """Normalised images padded to one size, and each image's own (height, width) rounded up to the divisibility.
+
+        The sizes are None if they are all that of the padded batch: then nothing is padding that attention must avoid.
+        """
+        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        batch = ImageList.from_tensors(images, self.size_divisibility)
+        valid_sizes = [self._padded_size(size) for size in batch.image_sizes]
+        if all(size == tuple(batch.tensor.shape[-2:]) for size in valid_sizes):
+            return batch, None
+        return batch, valid_sizes
+
+    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, batched_inputs: list[dict]) -> dict:
+        """(B, 3, H, W) normalised images -> the head's outputs. OneFormer's hook: it reads the inputs' `task`."""
+        valid_fraction = None
+        if valid_sizes is not None:
+            canvas = images.new_tensor(images.shape[-2:], dtype=torch.float32)
+            valid_fraction = torch.tensor(valid_sizes, device=images.device) / canvas
+        return self.sem_seg_head(self.backbone(images), valid_fraction)
+
+    def targets(
+        self, batched_inputs: list[dict], images: ImageList, valid_sizes: list[tuple[int, int]] | None
+    ) -> list[Target]:
+        """Truth per image, masks padded with False to the batch's size."""
+        canvas = tuple(images.tensor.shape[-2:])
+        targets = []
+        for index, x in enumerate(batched_inputs):
+            if "instances" not in x:
+                raise ValueError(f"{_name(x, index)}: a training input must hold 'instances' with gt_classes and gt_masks")
+            instances = x["instances"].to(self.device)
+            masks = _mask_tensor(instances.gt_masks, _name(x, index))
+            padded = masks.new_zeros((len(masks), *canvas))
+            padded[:, : masks.shape[1], : masks.shape[2]] = masks
+            targets.append(
+                Target(
+                    labels=instances.gt_classes,
+                    masks=padded,
+                    valid_size=canvas if valid_sizes is None else valid_sizes[index],
+                    name=_name(x, index),
+                    sampling_seed=x.get("sampling_seed"),
+                )
+            )
+        return targets
+
+    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
+        """Results of one image at its `height` x `width` (default: the input's own size), as the options ask."""
+        options, image_size = self.inference, images.image_sizes[position]
+        class_logits = outputs["pred_logits"][position].float()
+        padded_size = tuple(images.tensor.shape[-2:])
+        output_size = (model_input.get("height", image_size[0]), model_input.get("width", image_size[1]))
+        masks = outputs["pred_masks"][position]
+        resized = ResizedMasks(masks, padded_size, image_size, output_size)
+        result: dict = {}
+        if options.semantic and options.resize_masks_first:
+            result["sem_seg"] = semantic_inference(class_logits, resized)
+        elif options.semantic:
+            scores = semantic_inference(class_logits, ResizedMasks(masks, padded_size))
+            result["sem_seg"] = resize_class_scores(scores, image_size, output_size)
+        if options.panoptic:
+            result["panoptic_seg"] = panoptic_inference(
+                class_logits,
+                resized,
+                self.is_thing,
+                min_class_prob=options.min_class_prob,
+                min_visible_fraction=options.min_visible_fraction,
+                min_pixel_prob=self.min_pixel_prob,
+            )
+        if options.instance:
+            found = instance_inference(
+                class_logits,
+                resized,
+                max_instances=options.detections_per_image,
+                keep_class=self.is_thing if options.panoptic else None,
+            )
+            result["instances"] = Instances(
+                output_size,
+                pred_masks=found.masks,
+                pred_boxes=Boxes(found.boxes),
+                scores=found.scores,
+                pred_classes=found.classes,
+            )
+        return result
+
+    # Probability that a pixel must reach to belong to a panoptic segment (Mask2Former's rule; MaskFormer: 0).
+    min_pixel_prob = 0.5
+
+    def _padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        step = max(self.size_divisibility, 1)
+        return -(-size[0] // step) * step, -(-size[1] // step) * step
+
+    def _groups_of_one_padded_size(self, batched_inputs: list[dict]) -> list[list[int]]:
+        groups = defaultdict(list)
+        for index, x in enumerate(batched_inputs):
+            groups[self._padded_size(tuple(x["image"].shape[-2:]))].append(index)
+        return list(groups.values())
+
+
+def _name(model_input: dict, index: int) -> str:
+    return str(model_input.get("file_name", f"image {index} of the batch"))
+
+
+def _mask_tensor(masks: BitMasks | Tensor, name: str) -> Tensor:
+    """Bool (N, H, W)."""
+    if isinstance(masks, BitMasks):
+        masks = masks.tensor
+    if not isinstance(masks, Tensor) or masks.dim() != 3:
+        raise ValueError(f"{name}: gt_masks must be BitMasks or a bool tensor (N, H, W), got {type(masks).__name__}")
+    return masks.bool()

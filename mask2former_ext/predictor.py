@@ -1,0 +1,58 @@
+"""Load a model from a configuration and use it on images, without a data loader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import build_model
+from torch import nn
+
+from mask2former_ext.data import register_all, register_custom
+from mask2former_ext.interop.weights import load_weights
+
+
+def load_model(cfg: CfgNode) -> nn.Module:
+    """The model of `cfg` in eval mode on MODEL.DEVICE, with MODEL.WEIGHTS loaded if that is not empty.
+
+    Raises ValueError if the weights do not fit (see `interop.weights.load_weights`).
+    """
+    register_all(cfg.DATASETS.ROOT or None)
+    register_custom(cfg)
+    model = build_model(cfg)
+    if cfg.MODEL.WEIGHTS:
+        load_weights(model, cfg.MODEL.WEIGHTS)
+    return model.eval()
+
+
+class Predictor:
+    """RGB images in, results in the contract's form out, at the size of each image."""
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg.clone()
+        self.model = load_model(self.cfg)
+        names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+        self.metadata = MetadataCatalog.get(names[0]) if names else None
+        self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+    def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:
+        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> one result dict, or a list of them."""
+        if isinstance(images, np.ndarray):
+            return self([images])[0]
+        inputs = [self._model_input(image) for image in images]
+        with torch.inference_mode():
+            return self.model(inputs)
+
+    def _model_input(self, image: np.ndarray) -> dict:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        height, width = image.shape[:2]
+        resized = self.resize.get_transform(image).apply_image(image)
+        if self.cfg.INPUT.FORMAT == "BGR":
+            resized = resized[:, :, ::-1]
+        pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return {"image": pixels, "height": height, "width": width}

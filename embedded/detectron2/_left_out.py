@@ -23,11 +23,11 @@ class _LeftOut:
         raise ImportError(left_out_message(cls.left_out_name))
 
 
-def left_out(module: str, *names: str) -> dict[str, type]:
-    """Stand-ins for public names of `module`, for `globals().update(...)`."""
-    return {
-        name: type(name, (_LeftOut,), {"left_out_name": f"{module}.{name}", "__module__": module}) for name in names
-    }
+def left_out(module: str, *names: str) -> tuple[type, ...]:
+    """Stand-ins, in the order of `names`, for public names of `module`."""
+    return tuple(
+        type(name, (_LeftOut,), {"left_out_name": f"{module}.{name}", "__module__": module}) for name in names
+    )
 
 
 class LeftOutModules(importlib.abc.MetaPathFinder):

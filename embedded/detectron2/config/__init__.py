@@ -19,4 +19,4 @@ __all__ = [
     "upgrade_config",
 ]
 
-globals().update(left_out(__name__, "LazyCall", "LazyConfig", "instantiate"))
+LazyCall, LazyConfig, instantiate = left_out(__name__, "LazyCall", "LazyConfig", "instantiate")

@@ -7,7 +7,6 @@ from importlib import resources
 from typing import Any
 
 import yaml
-
 from detectron2.config.node import CfgNode, default_config
 
 __all__ = ["downgrade_config", "upgrade_config"]

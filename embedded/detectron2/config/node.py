@@ -11,9 +11,8 @@ from importlib import resources
 from typing import Any
 
 import yaml
-from fvcore.common.config import CfgNode as _CfgNode
-
 from detectron2.utils.file_io import PathManager
+from fvcore.common.config import CfgNode as _CfgNode
 
 _OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,

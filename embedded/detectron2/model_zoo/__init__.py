@@ -5,4 +5,4 @@ from detectron2._left_out import left_out
 
 __all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
 
-globals().update(left_out(__name__, *__all__))
+get, get_checkpoint_url, get_config, get_config_file = left_out(__name__, *__all__)

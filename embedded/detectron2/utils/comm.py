@@ -113,4 +113,4 @@ def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> di
         dist.reduce(values, dst=0)
         if average and is_main_process():
             values = values / world_size
-        return dict(zip(names, values))
+        return dict(zip(names, values, strict=True))

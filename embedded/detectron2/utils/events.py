@@ -14,9 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from fvcore.common.history_buffer import HistoryBuffer
-
 from detectron2.utils.file_io import PathManager
+from fvcore.common.history_buffer import HistoryBuffer
 
 __all__ = [
     "CommonMetricPrinter",

@@ -6,11 +6,36 @@ A key tells the truth: nine decoder layers are written 9.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+
+from mask2former_ext.interop.config_keys import as_tree, merge, parse_overrides
+from mask2former_ext.interop.safe_yaml import read_yaml
+from mask2former_ext.interop.upstream_config import is_upstream, our_names, translate
+
+
+def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
+    """The configuration in `path` (our yaml, an upstream yaml with its bases, or an upstream full dump), in our keys.
+
+    `overrides` is a list KEY, VALUE, KEY, VALUE, ... in the language of the file or in ours. Nothing in the file is
+    executed. Raises ValueError, naming the file, for an unknown key (with the nearest known one), a value of the wrong
+    type and unsafe yaml.
+    """
+    cfg = get_cfg()
+    add_config(cfg)
+    path = str(path)
+    tree = read_yaml(path)
+    if is_upstream(tree, cfg):
+        return translate(tree, overrides, cfg, path)
+    cfg = merge(cfg, tree, path, our_names())
+    return merge(cfg, as_tree(parse_overrides(overrides)), f"overrides of {path}", our_names())
 
 
 def add_config(cfg: CN) -> None:
-    """Add the keys of all models and the shared INPUT, DATASETS, DATALOADER, SOLVER and TEST keys to `cfg`, in place."""
+    """Add the keys of all models and the shared INPUT, DATASETS, DATALOADER and SOLVER keys to `cfg`, in place."""
     from mask2former_ext.backbones import add_backbone_config
     from mask2former_ext.models.mask2former import add_mask2former_config
     from mask2former_ext.models.mask_classifier import add_mask_classifier_config

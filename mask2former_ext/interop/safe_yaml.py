@@ -1,0 +1,136 @@
+"""Read a yaml config with its `_BASE_` chain, without running anything that stands in it.
+
+Published files compute lists by `!!python/object/apply:eval ["[int(x * 0.1 * 512) for x in range(5, 21)]"]`. Such a
+list is worked out by a small arithmetic interpreter; every other python tag or expression is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import os
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from detectron2.utils.file_io import PathManager
+
+BASE_KEY = "_BASE_"
+_EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
+_MAX_LIST_LENGTH = 10_000
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The nested dict that `path` and its `_BASE_` files (one name or a list, relative to the naming file) amount to.
+
+    A later base overrides an earlier one and the file itself overrides all. Raises ValueError for unsafe or malformed
+    yaml and for a file that is its own base, FileNotFoundError for a missing one.
+    """
+    return _read_with_bases(path, ())
+
+
+def merge_trees(tree: dict[str, Any], changes: dict[str, Any], source: str) -> dict[str, Any]:
+    """A new nested dict: `tree` with the leaves of `changes` put over it."""
+    merged = dict(tree)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if key in merged and isinstance(old, dict) != isinstance(value, dict):
+            kind = "a section" if isinstance(old, dict) else "a value"
+            raise ValueError(f"{source}: {key} is {kind} in the file that it builds on, and cannot be set to {value!r}")
+        merged[key] = merge_trees(old, value, source) if isinstance(old, dict) else value
+    return merged
+
+
+def _read_with_bases(path: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ValueError(f"{path}: the {BASE_KEY} chain comes back to this file: {' -> '.join((*seen, path))}")
+    if not PathManager.isfile(path):
+        raise FileNotFoundError(f"{path}: no such config file" + (f" (a {BASE_KEY} of {seen[-1]})" if seen else ""))
+    tree = _parse(path)
+    bases = tree.pop(BASE_KEY, [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        base_path = _resolve(base, path)
+        merged = merge_trees(merged, _read_with_bases(base_path, (*seen, path)), base_path)
+    return merge_trees(merged, tree, path)
+
+
+def _resolve(base: str, path: str) -> str:
+    base = os.path.expanduser(base)
+    return base if os.path.isabs(base) or "://" in base else os.path.normpath(os.path.join(os.path.dirname(path), base))
+
+
+def _parse(path: str) -> dict[str, Any]:
+    with PathManager.open(path, "r") as file:
+        try:
+            tree = yaml.load(file, Loader=_Loader)  # a subclass of SafeLoader
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: a config is a mapping of keys to values, not a {type(tree).__name__}")
+    return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader and the list comprehension of published configs."""
+
+
+def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int | float]:
+    arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+    if len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise ValueError(f"python eval tag with {arguments!r}: it must hold one list comprehension as a string")
+    return evaluate_comprehension(arguments[0])
+
+
+_Loader.add_constructor(_EVAL_TAG, _construct_eval)
+
+
+def evaluate_comprehension(text: str) -> list[int | float]:
+    """The list that `[<arithmetic of x> for x in range(<integers>)]` denotes; anything else is a ValueError.
+
+    The arithmetic knows numbers, the loop variable, + - * / //, a sign, and int(...).
+    """
+    refusal = f"{text!r}: only '[<arithmetic of x> for x in range(<integers>)]' is worked out, nothing else is run"
+    try:
+        body = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(refusal) from error
+    if not (isinstance(body, ast.ListComp) and len(body.generators) == 1):
+        raise ValueError(refusal)
+    loop = body.generators[0]
+    call = loop.iter
+    is_range = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"
+    if not is_range or call.keywords or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
+        raise ValueError(refusal)
+    bounds = [_arithmetic(argument, {}, refusal) for argument in call.args]
+    if not 1 <= len(bounds) <= 3 or not all(isinstance(bound, int) for bound in bounds):
+        raise ValueError(refusal)
+    values = range(*bounds)
+    if len(values) > _MAX_LIST_LENGTH:
+        raise ValueError(f"{text!r}: a list of {len(values)} values; at most {_MAX_LIST_LENGTH} are worked out")
+    return [_arithmetic(body.elt, {loop.target.id: value}, refusal) for value in values]
+
+
+def _arithmetic(node: ast.expr, variables: dict[str, int], refusal: str) -> int | float:
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in variables:
+        return variables[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_arithmetic(node.operand, variables, refusal)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        left, right = (_arithmetic(side, variables, refusal) for side in (node.left, node.right))
+        return _OPERATORS[type(node.op)](left, right)
+    is_int = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int"
+    if is_int and len(node.args) == 1 and not node.keywords:
+        return int(_arithmetic(node.args[0], variables, refusal))
+    raise ValueError(refusal)

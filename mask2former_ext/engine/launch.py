@@ -1,0 +1,61 @@
+"""Start the processes of a run: one, several on GPUs, several on CPUs, or those that torchrun already started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.engine import launch as detectron2_launch
+from detectron2.utils import comm
+
+
+def launch(main: Callable, args) -> None:
+    """Call `main(args)` in `args.num_gpus` processes per machine (options of Detectron2's default_argument_parser).
+
+    Under torchrun this process is one of those; without a GPU the processes talk by gloo on this machine.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ and "RANK" in os.environ:
+        _join(int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]), init_method="env://")
+        main(args)
+        dist.destroy_process_group()
+    elif args.num_gpus > 1 and not torch.cuda.is_available():
+        if args.num_machines > 1:
+            raise ValueError(f"--num-machines {args.num_machines} needs GPUs, or torchrun to start the processes")
+        address = f"tcp://127.0.0.1:{_free_port()}"
+        mp.spawn(_cpu_worker, args=(main, args, address), nprocs=args.num_gpus, join=True)
+    else:
+        num_gpus = args.num_gpus if torch.cuda.is_available() else 1
+        if num_gpus > torch.cuda.device_count() > 0:
+            raise ValueError(f"--num-gpus {num_gpus}: this machine has {torch.cuda.device_count()}")
+        detectron2_launch(
+            main,
+            num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+
+
+def _cpu_worker(rank: int, main: Callable, args, address: str) -> None:
+    torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
+    _join(args.num_gpus, rank, init_method=address, world_size=args.num_gpus, rank=rank)
+    main(args)
+    dist.destroy_process_group()
+
+
+def _join(local_size: int, local_rank: int, **options) -> None:
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **options)
+    comm.create_local_process_group(local_size)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

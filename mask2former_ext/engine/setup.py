@@ -1,0 +1,104 @@
+"""From the command line to a frozen configuration, a log and a banner that says what will run."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+
+from mask2former_ext.config import load_config
+from mask2former_ext.data import register_all, register_custom
+from mask2former_ext.env import detectron2_provider
+
+logger = logging.getLogger(__name__)
+
+
+def argument_parser():
+    """Detectron2's parser: --config-file F [--eval-only] [--resume] [--num-gpus N] [...] KEY VALUE ..."""
+    return default_argument_parser()
+
+
+def setup(args) -> CfgNode:
+    """Read the configuration, register its data sets, open OUTPUT_DIR and the log, seed, print the banner.
+
+    Raises ValueError for a key, value, data set or folder that cannot work.
+    """
+    if not args.config_file:
+        raise ValueError("--config-file names the configuration and must be given")
+    cfg = load_config(args.config_file, args.opts)
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+        device_note = "MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used"
+    else:
+        device_note = ""
+    register_all(cfg.DATASETS.ROOT or None)
+    register_custom(cfg)
+    _open_output_folder(cfg.OUTPUT_DIR)
+    rank = comm.get_rank()
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="detectron2")
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former_ext", abbrev_name="m2f")
+    if device_note:
+        logger.warning(device_note)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+    cfg.freeze()
+    if comm.is_main_process():
+        with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
+            file.write(cfg.dump())
+        logger.info("\n%s", banner(cfg, args.eval_only))
+    return cfg
+
+
+def precision(cfg: CfgNode) -> torch.dtype:
+    """The type of SOLVER.AMP: bfloat16 where the GPU has it, else float16; float32 without AMP or on a CPU."""
+    if not cfg.SOLVER.AMP.ENABLED or not cfg.MODEL.DEVICE.startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def banner(cfg: CfgNode, eval_only: bool) -> str:
+    """Architecture, task, data, classes, Detectron2, device and precision, a line each."""
+    names = cfg.DATASETS.TEST if eval_only else cfg.DATASETS.TRAIN
+    node = cfg.MODEL.MASK_CLASSIFIER
+    tasks = [task for task in ("SEMANTIC", "INSTANCE", "PANOPTIC") if node[task + "_ON"]]
+    amp_on_cpu = cfg.SOLVER.AMP.ENABLED and precision(cfg) == torch.float32
+    lines = {
+        "architecture": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}",
+        "task": f"trained on {cfg.INPUT.TARGETS} truth; answers {', '.join(tasks).lower()}",
+        "data": f"train {', '.join(cfg.DATASETS.TRAIN) or '-'}; test {', '.join(cfg.DATASETS.TEST) or '-'}",
+        "classes": _classes(names[0]) if names else str(node.NUM_CLASSES),
+        "detectron2": detectron2_provider(),
+        "device": f"{cfg.MODEL.DEVICE}, {comm.get_world_size()} process(es)",
+        "precision": str(precision(cfg)).removeprefix("torch.")
+        + (" (SOLVER.AMP is for GPUs; on a CPU training is in float32)" if amp_on_cpu else ""),
+        "weights": cfg.MODEL.WEIGHTS or "from scratch",
+        "output": cfg.OUTPUT_DIR,
+    }
+    return "\n".join(f"  {name:<13} {value}" for name, value in lines.items())
+
+
+def _classes(dataset_name: str) -> str:
+    metadata = MetadataCatalog.get(dataset_name)
+    things = metadata.get("thing_classes", [])
+    every = metadata.get("stuff_classes", things)
+    shown = ", ".join(every[:8]) + (", ..." if len(every) > 8 else "")
+    return f"{max(len(every), len(things))} ({len(metadata.get('thing_dataset_id_to_contiguous_id', {}))} things): {shown}"
+
+
+def _open_output_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+        probe = os.path.join(path, f".write_test_{os.getpid()}")
+        with open(probe, "w"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise ValueError(f"OUTPUT_DIR {path!r} cannot be written: {error}") from error

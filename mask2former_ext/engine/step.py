@@ -1,0 +1,97 @@
+"""One training step: mixed precision, full-model clipping, and the rule for numbers that are not finite."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingStep(SimpleTrainer):
+    """Detectron2's SimpleTrainer whose step is skipped, in all processes together, if a loss or gradient is not finite.
+
+    A skipped step is logged with its terms and images and counted as `nonfinite_steps`; `max_nonfinite_steps` of them in
+    a row stop training with FloatingPointError. `precision` is the autocast type, float32 for none; float16 scales the
+    loss, and a step that the scaler skips to find its scale is not counted.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: torch.dtype = torch.float32,
+        max_norm: float | None = None,
+        max_nonfinite_steps: int = 10,
+    ):
+        super().__init__(model, data_loader, optimizer)
+        self.precision = precision
+        self.max_norm = float("inf") if max_norm is None else max_norm
+        self.max_nonfinite_steps = max_nonfinite_steps
+        self.skipped_in_a_row = 0
+        self.scaler = torch.amp.GradScaler(enabled=precision == torch.float16)
+        self.device_type = next(model.parameters()).device.type
+
+    def run_step(self) -> None:
+        assert self.model.training, "the model must be in training mode"
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        losses, problem = self._losses(batch)
+        if not _in_all_processes(problem is None, self.device_type):
+            self._skip(problem or "another process's loss is not finite", batch)
+            return
+        self.optimizer.zero_grad()
+        self.scaler.scale(sum(losses.values())).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
+        if not torch.isfinite(norm) and not self.scaler.is_enabled():
+            self._skip(f"the gradient's norm is {norm.item()}", batch)
+            return
+        self.skipped_in_a_row = 0
+        self._write_metrics(losses, data_time)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _losses(self, batch: list[dict]) -> tuple[dict[str, torch.Tensor], str | None]:
+        """The named losses, and what is wrong with them, or None."""
+        try:
+            with torch.autocast(self.device_type, self.precision, enabled=self.precision != torch.float32):
+                losses = self.model(batch)
+        except FloatingPointError as error:
+            return {}, str(error)
+        broken = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+        return losses, f"losses {broken} are not finite" if broken else None
+
+    def _skip(self, problem: str, batch: list[dict]) -> None:
+        self.skipped_in_a_row += 1
+        get_event_storage().put_scalar("nonfinite_steps", self.skipped_in_a_row)
+        images = [str(x.get("file_name", "?")) for x in batch]
+        message = f"step {self.iter} skipped, {self.skipped_in_a_row} in a row: {problem}; images {images}"
+        logger.warning(message)
+        if self.skipped_in_a_row >= self.max_nonfinite_steps:
+            raise FloatingPointError(f"{message}; SOLVER.MAX_NONFINITE_STEPS is {self.max_nonfinite_steps}")
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self.scaler.load_state_dict(state_dict["scaler"])
+
+
+def _in_all_processes(good: bool, device_type: str) -> bool:
+    """True if `good` is True in every process."""
+    if comm.get_world_size() == 1:
+        return good
+    flag = torch.tensor(int(good), device=device_type)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+    return bool(flag)

@@ -1,0 +1,143 @@
+"""Detectron2's trainer with this package's data, optimizer, training step and evaluation."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.projects.deeplab import build_lr_scheduler
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from mask2former_ext.data import DatasetMapper, check_datasets
+from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
+from mask2former_ext.engine.progress import ProgressWriter
+from mask2former_ext.engine.setup import precision
+from mask2former_ext.engine.step import TrainingStep
+from mask2former_ext.evaluation import build_evaluator
+from mask2former_ext.interop.weights import load_weights
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Use as Detectron2's DefaultTrainer: `trainer = Trainer(cfg); trainer.resume_or_load(resume); trainer.train()`.
+
+    Several processes are one joint batch: images, sampled points and normalisers are those that one process with the
+    whole batch would have.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        # Not DefaultTrainer's constructor: it puts every model on GPU number `rank` and knows only its own steps.
+        TrainerBase.__init__(self)
+        check_datasets(cfg)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        self._trainer = TrainingStep(
+            _distributed(model),
+            data_loader,
+            optimizer,
+            precision=precision(cfg),
+            max_norm=full_model_max_norm(cfg),
+            max_nonfinite_steps=cfg.SOLVER.MAX_NONFINITE_STEPS,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = DetectionCheckpointer(
+            self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer):
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        return build_detection_train_loader(cfg, mapper=DatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=DatasetMapper(cfg, is_train=False))
+        return tqdm(loader, desc=f"evaluate {dataset_name}", unit="img", disable=not comm.is_main_process())
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name, output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> OrderedDict:
+        results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            logger.info("results\n%s", results_table(results))
+        return results
+
+    def build_writers(self) -> list[EventWriter]:
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            ProgressWriter(self.max_iter, self.cfg.SOLVER.IMS_PER_BATCH),
+            JSONWriter(os.path.join(folder, "metrics.json")),
+            TensorboardXWriter(folder),
+        ]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """With `resume`, go on from OUTPUT_DIR's last checkpoint if it has one; else load MODEL.WEIGHTS, if given."""
+        if resume and self.checkpointer.has_checkpoint():
+            self.checkpointer.resume_or_load("", resume=True)
+            self.start_iter = self.iter + 1
+        elif self.cfg.MODEL.WEIGHTS:
+            load_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+
+
+def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:
+    """Score MODEL.WEIGHTS, or with `resume` OUTPUT_DIR's last checkpoint, on DATASETS.TEST."""
+    model = Trainer.build_model(cfg)
+    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR)
+    weights = checkpointer.get_checkpoint_file() if resume and checkpointer.has_checkpoint() else cfg.MODEL.WEIGHTS
+    if not weights:
+        raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume with a checkpoint in OUTPUT_DIR")
+    load_weights(model, weights)
+    return Trainer.test(cfg, model)
+
+
+def results_table(results: dict) -> str:
+    """The headline figures, one line per data set and task."""
+    wanted = {
+        "panoptic_seg": ("PQ", "SQ", "RQ", "PQ_th", "PQ_st"),
+        "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+        "sem_seg": ("mIoU", "fwIoU", "mACC", "pACC"),
+    }
+    if not any(task in results for task in wanted):
+        return "\n".join(f"{name}\n{results_table(of_set)}" for name, of_set in results.items() if of_set)
+    return "\n".join(
+        f"  {task:<13}" + "".join(f"{name} {results[task][name]:7.3f}   " for name in names if name in results[task])
+        for task, names in wanted.items()
+        if task in results
+    )
+
+
+def _distributed(model: nn.Module) -> nn.Module:
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    devices = [comm.get_local_rank()] if on_gpu else None
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)

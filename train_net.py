@@ -8,8 +8,6 @@ KEY VALUE pairs override the configuration, in the language of the file they fol
 
 from __future__ import annotations
 
-import sys
-
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
@@ -30,8 +28,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    arguments = argument_parser().parse_args()
-    try:
-        launch(main, arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    launch(main, argument_parser().parse_args())

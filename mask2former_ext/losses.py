@@ -153,7 +153,9 @@ class PointCriterion(nn.Module):
                 )
             )
         costs = torch.cat([x.sum(dim=0).flatten() for x in terms]).cpu().numpy()
-        if not np.isfinite(costs).all():
+        finite = bool(np.isfinite(costs).all())
+        # In all processes together: one that went on alone would wait for the others' sums for ever.
+        if not all(comm.all_gather(finite)):
             _raise_non_finite(terms, targets, num_layers)
         per_image = np.split(costs, np.cumsum([x[0].numel() for x in terms])[:-1])
         matches: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_layers)]
@@ -260,6 +262,5 @@ def _raise_non_finite(terms: list[Tensor], targets: list[Target], num_layers: in
         for name, layers in zip(("class", "mask", "dice"), broken, strict=True):
             if layers.any():
                 found.append(f"{target.name}: {name} cost of layers {torch.nonzero(layers).flatten().tolist()}")
-    raise FloatingPointError(
-        f"matching cost is not finite (layer {num_layers - 1} is the last): " + "; ".join(found)
-    )
+    where = "; ".join(found) or "in another process"
+    raise FloatingPointError(f"matching cost is not finite (layer {num_layers - 1} is the last): {where}")

@@ -22,6 +22,7 @@ _SCORES = {
     "APm": (None, "medium"),
     "APl": (None, "large"),
 }
+SCORE_NAMES = tuple(_SCORES)
 
 
 def coco_average_precision(
@@ -57,14 +58,25 @@ def coco_average_precision(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0]  # IoU, recall, category by ascending id, size
+    names = None if class_names is None else [name for _, name in sorted(zip(categories, class_names, strict=True))]
+    return average_precision_scores(evaluation, names)
+
+
+def average_precision_scores(evaluation: COCOeval, class_names: Sequence[str] | None = None) -> dict[str, float]:
+    """The scores of an accumulated evaluation at its last limit of results, in percent; see `coco_average_precision`.
+
+    `class_names` follow the categories by ascending id.
+    """
+    precision = evaluation.eval["precision"][..., -1]  # IoU, recall, category by ascending id, size
+    if class_names is not None and len(class_names) != precision.shape[2]:
+        raise ValueError(f"{len(class_names)} class names for {precision.shape[2]} categories")
     ious, sizes = evaluation.params.iouThrs, evaluation.params.areaRngLbl
     scores = {}
     for key, (iou, size) in _SCORES.items():
         chosen = precision if iou is None else precision[np.isclose(ious, iou)]
         scores[key] = _mean_precision(chosen[..., sizes.index(size)])
     if class_names is not None and len(class_names) > 1:
-        for place, (_, name) in enumerate(sorted(zip(categories, class_names, strict=True))):
+        for place, name in enumerate(class_names):
             scores[f"AP-{name}"] = _mean_precision(precision[:, :, place, sizes.index("all")])
     return scores
 

@@ -1,0 +1,162 @@
+"""The evaluator's interface, and the loop that runs a model over a data set for it."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.utils import comm
+from detectron2.utils.logger import log_every_n_seconds
+
+_logger = logging.getLogger(__name__)
+
+_WARMUP_BATCHES = 5  # left out of the reported speed
+_SECONDS_BETWEEN_LINES = 5
+
+
+class DatasetEvaluator:
+    """Collects from pairs of input and output what a score needs: `reset`, `process` per batch, `evaluate`."""
+
+    def reset(self) -> None:
+        """Forget everything; called before a data set."""
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        """Take a batch: the model's input and what it gave, one entry per image in both."""
+
+    def evaluate(self) -> dict[str, Any] | None:
+        """Task -> metric -> value, from all processes together; None or {} in those that do not know it."""
+
+
+class DatasetEvaluators(DatasetEvaluator):
+    """Several evaluators as one. No two may report the same task."""
+
+    def __init__(self, evaluators: Sequence[DatasetEvaluator]) -> None:
+        super().__init__()
+        self._evaluators = evaluators
+
+    def reset(self) -> None:
+        for evaluator in self._evaluators:
+            evaluator.reset()
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        for evaluator in self._evaluators:
+            evaluator.process(inputs, outputs)
+
+    def evaluate(self) -> dict[str, Any]:
+        results: dict[str, Any] = {}
+        for evaluator in self._evaluators:
+            own = evaluator.evaluate()
+            if not own or not comm.is_main_process():
+                continue
+            twice = results.keys() & own.keys()
+            assert not twice, f"two evaluators report {sorted(twice)}"
+            results.update(own)
+        return results
+
+
+class _Stopwatch:
+    """Seconds spent in each phase of the loop since the warm-up, and batches they are spread over."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.seconds = dict.fromkeys(("data", "compute", "eval"), 0.0)
+        self.batches = 0
+        self._last = time.perf_counter()
+
+    def stop(self, phase: str) -> None:
+        """Count the time since the last stop for `phase`."""
+        now = time.perf_counter()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+    def per_batch(self, phase: str) -> float:
+        return self.seconds[phase] / max(self.batches, 1)
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def inference_on_dataset(
+    model: Callable[[Any], Any],
+    data_loader: Any,
+    evaluator: DatasetEvaluator | MutableSequence[DatasetEvaluator] | None,
+    callbacks: Mapping[str, Callable[[], None]] | None = None,
+) -> dict[str, Any]:
+    """What `evaluator` (one, a list, or None for none) says about `model` on all batches of `data_loader`.
+
+    The model runs without gradients, a module in eval mode, which is undone afterwards. `callbacks` are called at
+    "on_start", "before_inference", "after_inference" and "on_end".
+    """
+    if evaluator is None or isinstance(evaluator, MutableSequence):
+        evaluator = DatasetEvaluators(evaluator or [])
+    evaluator.reset()
+    total = len(data_loader)
+    _logger.info(f"Start inference on {total} batches")
+
+    def call(moment: str) -> None:
+        if callbacks and moment in callbacks:
+            callbacks[moment]()
+
+    with ExitStack() as stack:
+        if isinstance(model, nn.Module):
+            stack.enter_context(inference_context(model))
+        stack.enter_context(torch.no_grad())
+        call("on_start")
+        watch = _Stopwatch()
+        for index, inputs in enumerate(data_loader):
+            watch.stop("data")
+            if index == min(_WARMUP_BATCHES, total - 1):
+                watch.reset()
+            call("before_inference")
+            outputs = model(inputs)
+            call("after_inference")
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            watch.stop("compute")
+            evaluator.process(inputs, outputs)
+            watch.stop("eval")
+            watch.batches += 1
+            _log_progress(watch, index + 1, total)
+        call("on_end")
+    _log_summary(watch)
+    return evaluator.evaluate() or {}
+
+
+def _log_progress(watch: _Stopwatch, done: int, total: int) -> None:
+    per_batch = watch.total / watch.batches
+    if done <= 2 * _WARMUP_BATCHES and per_batch < _SECONDS_BETWEEN_LINES:
+        return
+    line = (
+        f"Inference done {done}/{total}. Dataloading: {watch.per_batch('data'):.4f} s/iter. "
+        f"Inference: {watch.per_batch('compute'):.4f} s/iter. Eval: {watch.per_batch('eval'):.4f} s/iter. "
+        f"Total: {per_batch:.4f} s/iter. ETA={datetime.timedelta(seconds=int(per_batch * (total - done)))}"
+    )
+    log_every_n_seconds(logging.INFO, line, n=_SECONDS_BETWEEN_LINES, name=__name__)
+
+
+def _log_summary(watch: _Stopwatch) -> None:
+    where = f"s / iter per device, on {comm.get_world_size()} devices"
+    for what, seconds in (("inference time", watch.total), ("inference pure compute time", watch.seconds["compute"])):
+        clock = datetime.timedelta(seconds=int(seconds))
+        _logger.info(f"Total {what}: {clock} ({seconds / max(watch.batches, 1):.6f} {where})")
+
+
+@contextmanager
+def inference_context(model: nn.Module) -> Iterator[None]:
+    """`model` in eval mode inside, in its former mode afterwards, also after an exception."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

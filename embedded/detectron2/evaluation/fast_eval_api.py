@@ -1,0 +1,7 @@
+"""The name under which scripts import Detectron2's compiled COCO evaluation; here it is pycocotools' own."""
+
+from __future__ import annotations
+
+from pycocotools.cocoeval import COCOeval as COCOeval_opt
+
+__all__ = ["COCOeval_opt"]

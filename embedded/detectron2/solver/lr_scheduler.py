@@ -1,0 +1,148 @@
+"""Learning-rate schedules: fvcore's curves over training progress, with a warm-up, driven by a torch scheduler.
+
+t is the index of the iteration whose learning rate is asked for, 0 for the first one.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    ConstantParamScheduler,
+    LinearParamScheduler,
+    ParamScheduler,
+)
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+_WARMUP_METHODS = ("constant", "linear")
+
+
+def _check_warmup_method(method: str) -> None:
+    if method not in _WARMUP_METHODS:
+        raise ValueError(f"warm-up method {method!r} is unknown; it is one of {_WARMUP_METHODS}")
+
+
+class WarmupParamScheduler(CompositeParamScheduler):
+    """`scheduler` with its first `warmup_length` (a fraction of the whole training) replaced by a warm-up.
+
+    The warm-up begins at `warmup_factor * scheduler(0)`. "linear" ends where `scheduler` takes over, "constant" stays.
+    With `rescale_interval` the whole curve of `scheduler` is squeezed into what the warm-up leaves; otherwise the part
+    of it that the warm-up covers is lost.
+    """
+
+    def __init__(
+        self,
+        scheduler: ParamScheduler,
+        warmup_factor: float,
+        warmup_length: float,
+        warmup_method: str = "linear",
+        rescale_interval: bool = False,
+    ) -> None:
+        _check_warmup_method(warmup_method)
+        first = warmup_factor * scheduler(0.0)
+        if warmup_method == "constant":
+            warmup: ParamScheduler = ConstantParamScheduler(first)
+        else:
+            warmup = LinearParamScheduler(first, scheduler(0.0 if rescale_interval else warmup_length))
+        scaling = "rescaled" if rescale_interval else "fixed"
+        super().__init__([warmup, scheduler], [warmup_length, 1 - warmup_length], ["rescaled", scaling])
+
+
+class LRMultiplier(LRScheduler):
+    """Every parameter group's learning rate is its initial one times `multiplier(t / max_iter)`.
+
+    `step` is called once per iteration, at most `max_iter` times.
+    """
+
+    def __init__(self, optimizer: Optimizer, multiplier: ParamScheduler, max_iter: int, last_iter: int = -1) -> None:
+        if not isinstance(multiplier, ParamScheduler):
+            raise ValueError(f"LRMultiplier wants a fvcore ParamScheduler as multiplier, got {multiplier!r}")
+        self._multiplier = multiplier
+        self._max_iter = max_iter
+        super().__init__(optimizer, last_epoch=last_iter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Progress and initial rates; the curve comes from the configuration, so that it may change on resuming."""
+        return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
+
+    def get_lr(self) -> list[float]:
+        factor = self._multiplier(self.last_epoch / self._max_iter)
+        return [base_lr * factor for base_lr in self.base_lrs]
+
+
+class _WarmupDecay(LRScheduler):
+    """Initial rate x warm-up factor x `_decay(t)`: the form that schedules had before LRMultiplier."""
+
+    def __init__(
+        self, optimizer: Optimizer, warmup_factor: float, warmup_iters: int, warmup_method: str, last_epoch: int
+    ) -> None:
+        _check_warmup_method(warmup_method)
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def _decay(self, t: int) -> float:
+        raise NotImplementedError
+
+    def get_lr(self) -> list[float]:
+        t = self.last_epoch
+        warmup = _get_warmup_factor_at_iter(self.warmup_method, t, self.warmup_iters, self.warmup_factor)
+        return [base_lr * warmup * self._decay(t) for base_lr in self.base_lrs]
+
+
+class WarmupMultiStepLR(_WarmupDecay):
+    """Times `gamma` at every milestone (an iteration index)."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: Sequence[int],
+        gamma: float = 0.1,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+    ) -> None:
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"milestones of WarmupMultiStepLR have to ascend, got {list(milestones)}")
+        self.milestones = milestones
+        self.gamma = gamma
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+
+    def _decay(self, t: int) -> float:
+        return self.gamma ** bisect_right(self.milestones, t)
+
+
+class WarmupCosineLR(_WarmupDecay):
+    """Half a cosine from 1 at t = 0 to 0 at t = `max_iters`; the warm-up multiplies its beginning."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_iters: int,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+    ) -> None:
+        self.max_iters = max_iters
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+
+    def _decay(self, t: int) -> float:
+        return (1 + math.cos(math.pi * t / self.max_iters)) / 2
+
+
+def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
+    """1 from iteration `warmup_iters` on; before it `warmup_factor` ("constant") or on the line from there to 1."""
+    _check_warmup_method(method)
+    if iter >= warmup_iters:
+        return 1.0
+    if method == "constant":
+        return warmup_factor
+    return warmup_factor + (1 - warmup_factor) * iter / warmup_iters

@@ -85,3 +85,20 @@ class MeanColourSegmenter:
                 segments.append({"id": len(segments) + 1, "category_id": k, "isthing": self.is_thing[k]})
                 ids[blobs == blob] = len(segments)
         return ids, segments
+
+
+def slow_multi_scale_deformable_attention(value, level_shapes, sampling_locations, attention_weights):
+    """(B, S, H, D), (B, N, H, L, P, 2), (B, N, H, L, P) -> (B, N, H * D), one cell at a time, as the formula says."""
+    batch, _, heads, channels = value.shape
+    output = value.new_zeros(batch, sampling_locations.shape[1], heads, channels)
+    for b, n, h, level, p in np.ndindex(*attention_weights.shape):
+        height, width = level_shapes[level]
+        start = sum(rows * columns for rows, columns in level_shapes[:level])
+        x = float(sampling_locations[b, n, h, level, p, 0]) * width - 0.5
+        y = float(sampling_locations[b, n, h, level, p, 1]) * height - 0.5
+        for row in range(height):
+            for column in range(width):
+                bilinear = max(0.0, 1 - abs(x - column)) * max(0.0, 1 - abs(y - row))
+                weight = attention_weights[b, n, h, level, p] * bilinear
+                output[b, n, h] += weight * value[b, start + row * width + column, h]
+    return output.flatten(2)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import importlib.abc
-from typing import Self
 
 INSTALL_LINE = (
     "pip install 'setuptools<81' wheel && "
@@ -19,7 +18,7 @@ class _LeftOut:
 
     left_out_name = ""
 
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
+    def __new__(cls, *args: object, **kwargs: object) -> _LeftOut:
         raise ImportError(left_out_message(cls.left_out_name))
 
 

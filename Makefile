@@ -1,0 +1,33 @@
+# Each target sets up what it needs (once), then does its job. See tools/bootstrap.py.
+#   make test VENV=/path/to/environment     use that virtual environment instead of .venv
+#   make test PYTHON=/path/to/python        use that interpreter's environment instead of .venv
+#   make test ARGS="-k dice"                further arguments for the command that the target runs
+
+BASE_PYTHON := $(or $(PYTHON),$(shell command -v python3 || command -v python || echo python3))
+IN_ENVIRONMENT = $(BASE_PYTHON) tools/bootstrap.py
+
+.PHONY: demo test lint benchmark setup help
+.NOTPARALLEL:
+
+help:
+	@echo "make demo       train Mask2Former on made pictures, score it and draw what it sees"
+	@echo "make test       run the test suite"
+	@echo "make lint       run ruff and mypy"
+	@echo "make benchmark  measure speed and memory beside Hugging Face transformers"
+	@echo "make setup      only set up the environment"
+
+demo:
+	@$(IN_ENVIRONMENT) -- tools/demo_run.py $(ARGS)
+
+test:
+	@$(IN_ENVIRONMENT) --extras test -- -m pytest $(ARGS)
+
+lint:
+	@$(IN_ENVIRONMENT) --extras dev -- -m ruff check .
+	@$(IN_ENVIRONMENT) --extras dev -- -m mypy
+
+benchmark:
+	@$(IN_ENVIRONMENT) --extras benchmark -- tools/benchmark.py $(ARGS)
+
+setup:
+	@$(IN_ENVIRONMENT)

@@ -1,0 +1,50 @@
+"""The package, its dependencies and its extras. Imports no torch, compiles nothing: a plain wheel builds anywhere.
+
+Every lower bound is a version that the test suite passed with; the upper bounds stop before the next major version.
+Detectron2 is not listed: it has no release on the package index. `make test` and `make demo` choose one; by hand it is
+`pip install ./embedded`, or the real one as CONTRIBUTING.md describes.
+"""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+REQUIRES = [
+    "torch>=2.6,<3",
+    "torchvision>=0.21,<1",
+    "numpy>=1.26,<3",
+    "Pillow>=9.4,<14",
+    "scipy>=1.11,<2",
+    "opencv-python-headless>=4.8,<6",
+    "pycocotools>=2.0.8,<3",
+    "fvcore>=0.1.5.post20221221,<0.2",
+    "iopath>=0.1.9,<0.2",
+    "yacs>=0.1.8,<0.2",
+    "PyYAML>=6,<7",
+    "timm>=1.0.9,<2",
+    "supervision>=0.30,<1",
+    "tensorboard>=2.16,<3",
+    "tqdm>=4.66,<5",
+    "safetensors>=0.4.5,<1",
+    "huggingface_hub>=0.25,<3",
+]
+
+TRANSFORMERS = "transformers>=4.46,<6"
+TEST = ["pytest>=8,<10", "torchmetrics>=1.4,<2", TRANSFORMERS]
+
+EXTRAS = {
+    "test": TEST,
+    "benchmark": [TRANSFORMERS, "psutil>=5.9,<8"],
+    "dev": [*TEST, "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.5"],
+}
+
+setup(
+    name="mask2former_ext",
+    version="0.1.0",
+    description="Mask-classification segmentation for Detectron2, on today's PyTorch, without a compiler",
+    packages=find_packages(include=["mask2former_ext", "mask2former_ext.*"]),
+    package_data={"mask2former_ext": ["data/categories/*.json", "interop/*.yaml"]},
+    python_requires=">=3.10",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+)

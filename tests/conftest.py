@@ -1,0 +1,64 @@
+"""Fixtures that all tests share: seeds, thread count, and the way to what lies beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mask2former_ext.env import detectron2_provider
+
+ROOT = Path(__file__).resolve().parent.parent
+# The folder of recorded models (`fixtures`) and real images (`data`), which the repository does not hold.
+SHARED = Path(os.environ.get("MASK2FORMER_EXT_SHARED", ROOT.parent / "shared"))
+
+torch.set_num_threads(2)
+
+
+def pytest_report_header() -> list[str]:
+    return [f"torch {torch.__version__}, numpy {np.__version__}", f"Detectron2: {detectron2_provider()}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def _shared(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent; set MASK2FORMER_EXT_SHARED to the folder that holds {name}/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Recorded upstream models: `parity/<case>/` and `keys/*.json`. Tests that ask for it skip where it is absent."""
+    return _shared("fixtures")
+
+
+@pytest.fixture(scope="session")
+def real_data_dir() -> Path:
+    """Folders of real images with annotations. Tests that ask for it skip where it is absent."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout that these tests belong to."""
+    return ROOT

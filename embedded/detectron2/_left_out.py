@@ -18,7 +18,7 @@ class _LeftOut:
 
     left_out_name = ""
 
-    def __new__(cls, *args: object, **kwargs: object) -> _LeftOut:
+    def __new__(cls, *_args: object, **_kwargs: object) -> _LeftOut:
         raise ImportError(left_out_message(cls.left_out_name))
 
 
@@ -32,6 +32,6 @@ def left_out(module: str, *names: str) -> tuple[type, ...]:
 class LeftOutModules(importlib.abc.MetaPathFinder):
     """Last finder on sys.meta_path: any `detectron2.*` module that nobody else found gets the install hint."""
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
         if fullname.startswith("detectron2."):
             raise ModuleNotFoundError(left_out_message(fullname))

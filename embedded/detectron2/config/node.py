@@ -23,7 +23,12 @@ _OPERATORS: dict[type, Callable] = {
     ast.USub: operator.neg,
     ast.Pow: lambda base, exponent: base**exponent if abs(exponent) < 64 else _refuse("this large a power"),
 }
-_FUNCTIONS: dict[str, Callable] = {"int": int, "float": float, "round": round, "range": lambda *a: _bounded(range(*a))}
+_FUNCTIONS: dict[str, Callable] = {
+    "int": int,
+    "float": float,
+    "round": round,
+    "range": lambda *bounds: _bounded(range(*bounds)),
+}
 
 
 def _refuse(what: str) -> Any:

@@ -4,13 +4,13 @@ Shapes: N boxes, M other boxes. Coordinates are absolute, in pixels; x to the ri
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import IntEnum, unique
 from typing import Any, List, Tuple  # noqa: UP035  (TorchScript reads these)
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch import device as Device  # noqa: N812  (TorchScript knows no dotted names)
 
 __all__ = ["BoxMode", "Boxes", "pairwise_ioa", "pairwise_iou", "pairwise_point_box_distance"]
 
@@ -88,7 +88,7 @@ class Boxes:
     def clone(self) -> Boxes:
         return Boxes(self.tensor.clone())
 
-    def to(self, device: torch.device) -> Boxes:
+    def to(self, device: Device) -> Boxes:
         return Boxes(self.tensor.to(device=device))
 
     def area(self) -> Tensor:
@@ -148,11 +148,11 @@ class Boxes:
         return cls(torch.cat([b.tensor for b in boxes_list], dim=0))
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> Device:
         return self.tensor.device
 
     @torch.jit.unused
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self):  # unannotated: TorchScript has no word for an iterator
         yield from self.tensor
 
 

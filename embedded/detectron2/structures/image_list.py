@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035  (TorchScript
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch import device as Device  # noqa: N812  (TorchScript knows no dotted names)
 
 __all__ = ["ImageList"]
 
@@ -30,7 +31,7 @@ class ImageList:
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> Device:
         return self.tensor.device
 
     @staticmethod

@@ -36,7 +36,7 @@ class Keypoints:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_instances={len(self)})"
 
-    def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> Tensor:
+    def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> Tensor:  # noqa: ARG002
         raise ImportError(left_out_message("detectron2.structures.Keypoints.to_heatmap"))
 
     @staticmethod

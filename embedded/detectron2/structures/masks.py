@@ -125,7 +125,7 @@ class PolygonMasks:
             raise ValueError(f"polygons must be a list of lists of arrays, not {type(polygons).__name__}")
         self.polygons: list[list[np.ndarray]] = [_checked_parts(parts) for parts in polygons]
 
-    def to(self, *args: Any, **kwargs: Any) -> PolygonMasks:
+    def to(self, *_args: Any, **_kwargs: Any) -> PolygonMasks:
         """Itself: polygons stay where they are."""
         return self
 

@@ -1,4 +1,4 @@
-"""Metrics of a run: a storage that training code writes to, and writers that carry it to terminal, json, TensorBoard."""
+"""Metrics of a run: a storage that training code fills, and writers that carry it to terminal, json, TensorBoard."""
 from __future__ import annotations
 
 import datetime

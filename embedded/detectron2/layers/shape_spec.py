@@ -1,0 +1,16 @@
+"""What is known of a feature map before there is one."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ShapeSpec"]
+
+
+@dataclass
+class ShapeSpec:
+    """Channels, size in pixels and stride (input pixels per step) of a feature map; None where it does not matter."""
+
+    channels: int | None = None
+    height: int | None = None
+    width: int | None = None
+    stride: int | None = None

@@ -165,6 +165,12 @@ def test_an_environment_that_does_not_exist_is_an_error(variables, message):
         bootstrap.choose_environment(variables)
 
 
+def test_a_missing_environment_is_made_with_a_pip(tmp_path):
+    environment = bootstrap.choose_environment({}, root=tmp_path)
+    bootstrap.make_environment(environment)
+    assert environment.ask("import pip, sys; print(sys.prefix)") == str(tmp_path / ".venv")
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A made checkout with set-up files, and its environment, which has a Python and no stamp yet."""

@@ -77,7 +77,9 @@ class Environment:
         return process.wait() == 0
 
     def ask(self, code: str) -> str | None:
-        """What `code` prints there, or None if it fails."""
+        """What `code` prints there, or None if it fails or there is no such Python."""
+        if not self.python.exists():
+            return None
         done = subprocess.run([str(self.python), "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         return done.stdout.strip() if done.returncode == 0 else None
 

@@ -1,0 +1,312 @@
+"""PQ, AP and mIoU as Detectron2 evaluators: image by image, reduced over processes, result keys as Detectron2's.
+
+Each takes the name of a registered data set (or its `DatasetTruth`, to share it). With an `output_dir` the predictions
+are written there under Detectron2's file names. `evaluate` has to be called in every process; the main one gets the
+results, the others an empty dict.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+
+from mask2former_ext.evaluation.average_precision import (
+    coco_average_precision,
+    encode_mask,
+    in_memory_coco,
+    load_coco,
+)
+from mask2former_ext.evaluation.confusion_matrix import ConfusionMatrix
+from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
+from mask2former_ext.evaluation.truth import DatasetTruth
+
+logger = logging.getLogger(__name__)
+
+Batch = Sequence[Mapping[str, Any]]
+Results = dict[str, dict[str, float]]
+
+
+class PanopticEvaluator(DatasetEvaluator):
+    """Panoptic quality, under the key "panoptic_seg"."""
+
+    def __init__(self, dataset: str | DatasetTruth, output_dir: str | None = None) -> None:
+        """ValueError if the data set has no panoptic json."""
+        self._dataset = _as_truth(dataset)
+        if self._dataset.panoptic is None:
+            raise ValueError(f"data set {self._dataset.name} has no panoptic_json in its metadata, which PQ needs")
+        self._truth = self._dataset.panoptic
+        self._id_of_thing = {k: category for category, k in self._dataset.thing_of_id.items()}
+        self._id_of_stuff = {k: category for category, k in self._dataset.stuff_of_id.items()}
+        self._output_dir = _make_folder(output_dir)
+        self._png_dir = None if self._output_dir is None else _make_folder(self._output_dir / "panoptic_predictions")
+        self.reset()
+
+    def reset(self) -> None:
+        self._quality = PanopticQuality(self._truth.is_thing)
+        self._written: list[dict[str, Any]] = []
+
+    def process(self, inputs: Batch, outputs: Batch) -> None:
+        for image, output in zip(inputs, outputs, strict=True):
+            id_map, segments = output["panoptic_seg"]
+            pred_ids = id_map.cpu().numpy()
+            pred_segments = [{**s, "category_id": self._category_id(s, image["file_name"])} for s in segments]
+            path, true_ids, true_segments = self._truth.read(self._dataset.record(image)["image_id"])
+            self._quality.update(pred_ids, pred_segments, true_ids, true_segments, name=path)
+            if self._png_dir is not None:
+                self._written.append(self._write(image, pred_ids, pred_segments, self._png_dir))
+
+    def evaluate(self) -> Results:
+        comm.synchronize()
+        states, written = comm.gather(self._quality.state), comm.gather(self._written)
+        if not comm.is_main_process():
+            return {}
+        total = PanopticQuality(self._truth.is_thing)
+        total.state = np.sum(states, axis=0)
+        if self._output_dir is not None:
+            content = {"annotations": _chain(written), "categories": self._truth.categories}
+            _write_json(self._output_dir / "predictions.json", content)
+        results, per_category = total.compute(), total.per_category()
+        name_of = {c["id"]: c["name"] for c in self._truth.categories}
+        _log_scores("Panoptic quality", [(name_of[category], row) for category, row in per_category.items()], results)
+        return {"panoptic_seg": results}
+
+    def _category_id(self, segment: Mapping[str, Any], file_name: str) -> int:
+        kind, id_of = ("thing", self._id_of_thing) if segment["isthing"] else ("stuff", self._id_of_stuff)
+        if segment["category_id"] not in id_of:
+            raise ValueError(
+                f"{file_name}: predicted {kind} class {segment['category_id']} is not in the {kind} metadata of"
+                f" {self._dataset.name}; do the model's classes follow this data set?"
+            )
+        return id_of[segment["category_id"]]
+
+    def _write(self, image: Mapping[str, Any], ids: NDArray, segments: list[dict], folder: Path) -> dict[str, Any]:
+        file_name = f"{Path(image['file_name']).stem}.png"
+        channels = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
+        Image.fromarray(channels).save(folder / file_name)
+        return {"image_id": image["image_id"], "file_name": file_name, "segments_info": segments}
+
+
+class InstanceEvaluator(DatasetEvaluator):
+    """Average precision of the classes that are things, under the keys "bbox" and, if there are masks, "segm".
+
+    Truth is the instances json. Without one it is made of the panoptic truth's things, or of the records' annotations.
+    A prediction of a class that is no thing is dropped: models that know things and stuff by one numbering make some.
+    """
+
+    def __init__(
+        self, dataset: str | DatasetTruth, output_dir: str | None = None, *, max_dets_per_image: int = 100
+    ) -> None:
+        """`max_dets_per_image` of each class count. ValueError if the data set has no truth of instances, if its json
+        lacks one of the metadata's things or an image of the data set."""
+        self._dataset = _as_truth(dataset)
+        self._max_dets = max_dets_per_image
+        self._id_of_thing = {k: category for category, k in self._dataset.thing_of_id.items()}
+        self._output_dir = _make_folder(output_dir)
+        self._coco: COCO | None = None
+        if not self._dataset.has_instances:
+            raise ValueError(
+                f"data set {self._dataset.name} has neither instances nor panoptic truth, of which AP needs one"
+            )
+        if self._dataset.instances_json is not None:
+            self._coco = load_coco(self._dataset.instances_json)
+            self._categories = self._categories_in(self._coco)
+            self._image_id_of = self._match_images(self._coco)
+        else:
+            self._categories = self._dataset.thing_categories()
+            logger.warning(
+                "Data set %s has no instances json (metadata json_file: %s). AP is measured against %s instead.",
+                self._dataset.name,
+                self._dataset.metadata.get("json_file"),
+                "the annotations of its records"
+                if self._dataset.panoptic is None
+                else "the things of its panoptic truth",
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._results: list[dict[str, Any]] = []
+
+    def process(self, inputs: Batch, outputs: Batch) -> None:
+        for image, output in zip(inputs, outputs, strict=True):
+            record = self._dataset.record(image)
+            image_id = record["image_id"] if self._coco is None else self._image_id_of[record["file_name"]]
+            self._images.append({"id": image_id, "height": image["height"], "width": image["width"]})
+            if self._coco is None:
+                self._annotations.extend(self._dataset.instances(image))
+            self._results.extend(self._as_coco_results(output["instances"], image_id))
+
+    def evaluate(self) -> Results:
+        comm.synchronize()
+        images, annotations, results = (
+            _chain(comm.gather(part)) for part in (self._images, self._annotations, self._results)
+        )
+        if not comm.is_main_process():
+            return {}
+        if self._output_dir is not None:
+            torch.save(results, self._output_dir / "instances_predictions.pth")
+            _write_json(self._output_dir / "coco_instances_results.json", results)
+        coco = self._coco or in_memory_coco(images, annotations, self._categories)
+        if "annotations" not in coco.dataset:
+            logger.warning("%s holds no annotations: AP is not measured.", self._dataset.instances_json)
+            return {}
+        has_masks = not results or "segmentation" in results[0]
+        return {kind: self._score(coco, images, results, kind) for kind in ("bbox", "segm")[: 1 + has_masks]}
+
+    def _score(self, coco: COCO, images: list[dict], results: list[dict], iou_type: str) -> dict[str, float]:
+        category_ids = [category["id"] for category in self._categories]
+        names = [category["name"] for category in self._categories]
+        scores = coco_average_precision(
+            coco,
+            results,
+            iou_type,
+            self._max_dets,
+            names,
+            category_ids=category_ids,
+            image_ids=[image["id"] for image in images],
+        )
+        per_class = [(name, {"AP": scores[f"AP-{name}"]}) for name in names if f"AP-{name}" in scores]
+        _log_scores(f"Average precision ({iou_type})", per_class, scores)
+        return scores
+
+    def _as_coco_results(self, instances: Instances, image_id: int | str) -> list[dict[str, Any]]:
+        instances = instances.to(torch.device("cpu"))
+        boxes = instances.pred_boxes.tensor if isinstance(instances.pred_boxes, Boxes) else instances.pred_boxes
+        boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
+        classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
+        results = []
+        for i, (k, score, box) in enumerate(zip(classes, scores, boxes, strict=True)):
+            if k not in self._id_of_thing:
+                continue
+            result = {"image_id": image_id, "category_id": self._id_of_thing[k], "bbox": box, "score": score}
+            if instances.has("pred_masks"):
+                result["segmentation"] = encode_mask(np.asarray(instances.pred_masks[i]))
+            results.append(result)
+        return results
+
+    def _categories_in(self, coco: COCO) -> list[dict[str, Any]]:
+        missing = self._dataset.thing_of_id.keys() - coco.cats.keys()
+        if missing or not self._dataset.thing_of_id:
+            raise ValueError(
+                f"{self._dataset.instances_json}: things {sorted(missing)} of the metadata of {self._dataset.name} are"
+                f" not among its category ids {sorted(coco.cats)}"
+            )
+        return [coco.cats[category] for category in sorted(self._dataset.thing_of_id)]
+
+    def _match_images(self, coco: COCO) -> dict[str, int | str]:
+        """File name of each record -> id of its image in the json, whose ids need not be those of the panoptic json."""
+        id_of_stem = {Path(image["file_name"]).stem: image_id for image_id, image in coco.imgs.items()}
+        image_id_of = {}
+        for file_name, record in self._dataset.record_of.items():
+            image_id, stem = record.get("image_id"), Path(file_name).stem
+            known = image_id in coco.imgs and Path(coco.imgs[image_id]["file_name"]).stem == stem
+            if not known and stem not in id_of_stem:
+                raise ValueError(f"{self._dataset.instances_json}: no image with the name of {file_name}")
+            image_id_of[file_name] = image_id if known else id_of_stem[stem]
+        return image_id_of
+
+
+class SemanticEvaluator(DatasetEvaluator):
+    """Mean IoU and its kin, under the key "sem_seg". Truth is the semantic label file, else the panoptic truth."""
+
+    def __init__(self, dataset: str | DatasetTruth, output_dir: str | None = None) -> None:
+        """ValueError if the data set has no truth that gives each pixel a class."""
+        self._dataset = _as_truth(dataset)
+        if not self._dataset.has_semantic:
+            raise ValueError(
+                f"data set {self._dataset.name} has neither semantic nor panoptic truth, of which mIoU needs one"
+            )
+        self._names: list[str] = list(self._dataset.metadata.stuff_classes)
+        self._id_of_class = {k: category for category, k in self._dataset.class_of_id.items()}
+        self._output_dir = _make_folder(output_dir)
+        self.reset()
+
+    def reset(self) -> None:
+        self._confusion = ConfusionMatrix(len(self._names), self._dataset.ignore_label)
+        self._written: list[dict[str, Any]] = []
+
+    def process(self, inputs: Batch, outputs: Batch) -> None:
+        for image, output in zip(inputs, outputs, strict=True):
+            scores = output["sem_seg"]
+            if len(scores) != len(self._names):
+                raise ValueError(
+                    f"{image['file_name']}: the model scores {len(scores)} classes,"
+                    f" but data set {self._dataset.name} has {len(self._names)}"
+                )
+            pred = scores.argmax(dim=0).cpu().numpy()
+            path, truth = self._dataset.semantic(image)
+            self._confusion.update(pred, truth, name=path)
+            if self._output_dir is not None:
+                self._written.extend(self._as_segments(image["file_name"], pred))
+
+    def evaluate(self) -> Results:
+        comm.synchronize()
+        matrices, written = comm.gather(self._confusion.matrix), comm.gather(self._written)
+        if not comm.is_main_process():
+            return {}
+        total = ConfusionMatrix(len(self._names), self._dataset.ignore_label)
+        total.matrix = np.sum(matrices, axis=0)
+        results = total.compute(self._names)
+        if self._output_dir is not None:
+            _write_json(self._output_dir / "sem_seg_predictions.json", _chain(written))
+            torch.save(results, self._output_dir / "sem_seg_evaluation.pth")
+        per_class = [(name, {key: results[f"{key}-{name}"] for key in ("IoU", "ACC")}) for name in self._names]
+        _log_scores("Semantic segmentation", per_class, results)
+        return {"sem_seg": results}
+
+    def _as_segments(self, file_name: str, pred: NDArray[np.integer]) -> Iterable[dict[str, Any]]:
+        for k in np.unique(pred).tolist():
+            category = self._id_of_class.get(k, k)
+            yield {"file_name": file_name, "category_id": category, "segmentation": encode_mask(pred == k)}
+
+
+def _as_truth(dataset: str | DatasetTruth) -> DatasetTruth:
+    return dataset if isinstance(dataset, DatasetTruth) else DatasetTruth(dataset)
+
+
+def _make_folder(path: str | Path | None) -> Path | None:
+    """ValueError if the folder cannot be made or written to."""
+    if path is None:
+        return None
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output_dir {folder} cannot be made: {error}") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"output_dir {folder} cannot be written to")
+    return folder
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _chain(lists: Iterable[list]) -> list:
+    return list(itertools.chain.from_iterable(lists))
+
+
+def _log_scores(title: str, per_class: list[tuple[str, dict[str, float]]], results: Mapping[str, float]) -> None:
+    """Log one line per class, then the scores of all classes together."""
+    width = max([len(name) for name, _ in per_class], default=0)
+    lines = [
+        "  ".join([name.ljust(width), *(f"{key} {value:6.2f}" for key, value in row.items())])
+        for name, row in per_class
+    ]
+    summary = ", ".join(f"{key} {value:.2f}" for key, value in results.items() if "-" not in key)
+    logger.info("%s\n%s\n%s", title, "\n".join(lines), summary)

@@ -12,6 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.config_keys import as_tree, merge, parse_overrides
 from mask2former_ext.interop.safe_yaml import read_yaml
 from mask2former_ext.interop.upstream_config import is_upstream, our_names, translate
@@ -20,6 +21,7 @@ from mask2former_ext.interop.upstream_config import is_upstream, our_names, tran
 def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
     """The configuration in `path` (our yaml, an upstream yaml with its bases, or an upstream full dump), in our keys.
 
+    `path` may also be the folder of a Hugging Face Mask2Former (see `interop.huggingface.read_config`).
     `overrides` is a list KEY, VALUE, KEY, VALUE, ... in the language of the file or in ours. Nothing in the file is
     executed. Raises ValueError, naming the file, for an unknown key (with the nearest known one), a value of the wrong
     type and unsafe yaml.
@@ -27,7 +29,7 @@ def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
     cfg = get_cfg()
     add_config(cfg)
     path = str(path)
-    tree = read_yaml(path)
+    tree = huggingface.read_config(path) if huggingface.is_folder(path) else read_yaml(path)
     if is_upstream(tree, cfg):
         return translate(tree, overrides, cfg, path)
     cfg = merge(cfg, tree, path, our_names())

@@ -1,0 +1,172 @@
+"""Read any weight file that users of these models hold, and load it into a model with a report.
+
+Files are data: nothing in them is executed. Names are matched exactly, after at most one explicit renaming: there is no
+guessing by suffix.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from detectron2.utils.file_io import PathManager
+from torch import Tensor, nn
+
+from mask2former_ext.interop import huggingface
+from mask2former_ext.interop.safe_files import read_tensor_file
+
+# Of the backbone's tensors, the share that a file must hold in the right shape; else it is not this backbone's file.
+MIN_BACKBONE_SHARE = 0.75
+_NAMES_SHOWN = 8
+
+# Tensors that files hold and no model of ours needs: batch counters, normalisation constants, classification heads.
+_NEEDLESS = re.compile(
+    r"(.*\.)?num_batches_tracked|pixel_mean|pixel_std|criterion\.empty_weight"
+    r"|backbone\.(bottom_up\.)?(layers\.\d+\.blocks\.\d+\.attn_mask|(stem\.)?fc\..*|head\..*|norm\..*|classifier\..*)"
+)
+# Tensors that models hold and files may lack: they follow from the configuration.
+_DERIVED = re.compile(r"(.*\.)?(num_batches_tracked|relative_position_index)|criterion\.empty_weight")
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """All tensors of a weight file by name, on the CPU.
+
+    Safetensors; a PyTorch checkpoint (bare, or under "model" or "state_dict"); a model zoo's pickle of numpy arrays; a
+    Hugging Face folder of a Mask2Former (its names are converted). `path` may be local, https:// or detectron2://.
+    Raises ValueError if the file holds anything but data, FileNotFoundError if there is none.
+    """
+    if huggingface.is_folder(path):
+        return huggingface.read_folder(path)
+    return read_tensor_file(PathManager.get_local_path(path))
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each tensor of a file and of a model; names are the model's, sorted."""
+
+    path: str
+    matched: list[str]
+    missing: list[str]  # in the model alone: these keep their initial values
+    unexpected: list[str]  # in the file alone
+    wrong_shape: list[tuple[str, tuple[int, ...], tuple[int, ...]]]  # name, shape in the file, shape in the model
+    needless: list[str]  # in the file alone, and known to be of no use here
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a part of the model (its backbone, its head) loaded in part only, so that a look is due."""
+        lacking = {name.partition(".")[0] for name in self.missing}
+        return bool(self.wrong_shape or lacking & {name.partition(".")[0] for name in self.matched})
+
+    def __str__(self) -> str:
+        shapes = [f"{name} {list(file)} for {list(model)}" for name, file, model in self.wrong_shape]
+        rows = [
+            ("matched", len(self.matched), ""),
+            ("missing", len(self.missing), _summary(self.missing)),
+            ("unexpected", len(self.unexpected), _summary(self.unexpected)),
+            ("wrong shape", len(self.wrong_shape), _list(shapes)),
+            ("not needed", len(self.needless), ""),
+        ]
+        lines = [f"  {title:<12}{count:>6}  {names}".rstrip() for title, count, names in rows if count or not names]
+        return "\n".join([f"weights of {self.path}:", *lines])
+
+
+def load_weights(model: nn.Module, path: str) -> LoadReport:
+    """Copy the tensors of `path` into `model` by name and log what matched.
+
+    A file may hold a whole model or a backbone alone (of Detectron2, torchvision, Swin, timm). Heads of another class
+    count stay as initialised and are reported. Raises ValueError if the backbone does not load.
+    """
+    expected = model.state_dict()
+    state = _model_names(read_weights(path), expected)
+    report = _compare(path, state, expected)
+    _check_backbone(report, expected)
+    model.load_state_dict({name: state[name] for name in report.matched}, strict=False)
+    logging.getLogger(__name__).log(logging.WARNING if report.is_partial else logging.INFO, "%s", report)
+    return report
+
+
+def _compare(path: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> LoadReport:
+    both = sorted(state.keys() & expected.keys())
+    extra = sorted(state.keys() - expected.keys())
+    return LoadReport(
+        path=path,
+        matched=[name for name in both if state[name].shape == expected[name].shape],
+        missing=[name for name in sorted(expected.keys() - state.keys()) if not _DERIVED.fullmatch(name)],
+        unexpected=[name for name in extra if not _NEEDLESS.fullmatch(name)],
+        wrong_shape=[
+            (name, tuple(state[name].shape), tuple(expected[name].shape))
+            for name in both
+            if state[name].shape != expected[name].shape
+        ],
+        needless=[name for name in extra if _NEEDLESS.fullmatch(name)],
+    )
+
+
+def _check_backbone(report: LoadReport, expected: Mapping[str, Tensor]) -> None:
+    needed = [name for name in expected if name.startswith("backbone.") and not _DERIVED.fullmatch(name)]
+    loaded = set(report.matched)
+    found = sum(name in loaded for name in needed)
+    if not loaded or found < MIN_BACKBONE_SHARE * len(needed):
+        raise ValueError(
+            f"{report.path}: the backbone does not load: {found} of its {len(needed)} tensors are there in the right "
+            f"shape, {MIN_BACKBONE_SHARE:.0%} are needed\n{report}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- names
+
+
+def _model_names(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under the names of the model, whether it holds a whole model or a backbone alone."""
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    parts = {name.partition(".")[0] for name in expected}
+    if parts & {name.partition(".")[0] for name in state}:
+        return {_current_name(name, expected): value for name, value in state.items()}
+    rename = max(_backbone_renamings(expected), key=lambda rename: sum(rename(name) in expected for name in state))
+    return {rename(name): value for name, value in state.items()}
+
+
+def _current_name(name: str, expected: Mapping[str, Tensor]) -> str:
+    """Checkpoints of before the release have no `pixel_decoder.` in the head's names, and a `static_query`."""
+    current = re.sub(r"^sem_seg_head\.(?!predictor\.|pixel_decoder\.)", "sem_seg_head.pixel_decoder.", name)
+    current = re.sub(r"^sem_seg_head\.predictor\.static_query\.", "sem_seg_head.predictor.query_feat.", current)
+    return current if name not in expected and current in expected else name
+
+
+def _backbone_renamings(expected: Mapping[str, Tensor]) -> list[Callable[[str], str]]:
+    """Every way in which a backbone-only file's names may become the model's: a prefix, with or without renaming."""
+    known = ("backbone.", "backbone.bottom_up.", "backbone.model.", "backbone.bottom_up.model.")
+    prefixes = [prefix for prefix in known if any(name.startswith(prefix) for name in expected)] or ["backbone."]
+
+    def with_prefix(prefix: str, convert: Callable[[str], str]) -> Callable[[str], str]:
+        return lambda name: prefix + convert(name)
+
+    return [with_prefix(prefix, convert) for prefix in prefixes for convert in (str, detectron2_resnet_name)]
+
+
+def detectron2_resnet_name(name: str) -> str:
+    """A torchvision ResNet's parameter name as Detectron2 has it: layer1.0.bn2.bias -> res2.0.conv2.norm.bias."""
+    name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
+    name = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", name)
+    name = re.sub(r"\.downsample\.0\.", ".shortcut.", name)
+    name = re.sub(r"\.downsample\.1\.", ".shortcut.norm.", name)
+    return re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+def _summary(names: Iterable[str]) -> str:
+    """How many names each part of the model has, and the first few of them."""
+    names = list(names)
+    counts = Counter(name.partition(".")[0] for name in names)
+    parts = ", ".join(f"{part} {count}" for part, count in counts.items())
+    return f"{parts}: {_list(names)}" if names else ""
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (" ..." if len(names) > _NAMES_SHOWN else "")

@@ -1,0 +1,16 @@
+"""Data: records of every form, one mapper, pure targets, checks before training. Registers nothing at import."""
+
+from mask2former_ext.data.custom import register_custom
+from mask2former_ext.data.datasets import class_names, num_classes, register_all, register_shapes
+from mask2former_ext.data.loader import build_train_loader
+from mask2former_ext.data.mapper import Mapper
+
+__all__ = [
+    "Mapper",
+    "build_train_loader",
+    "class_names",
+    "num_classes",
+    "register_all",
+    "register_custom",
+    "register_shapes",
+]

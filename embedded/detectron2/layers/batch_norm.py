@@ -80,6 +80,8 @@ def _copy_statistics(source: nn.Module, target: nn.Module) -> None:
         target.bias.data = source.bias.detach().clone()
     target.running_mean.data = source.running_mean.detach().clone()
     target.running_var.data = source.running_var.detach().clone()
+    if source.num_batches_tracked is not None:  # a frozen copy keeps the name in its state dict
+        target.num_batches_tracked = source.num_batches_tracked.detach().clone()
 
 
 class NaiveSyncBatchNorm(nn.BatchNorm2d):

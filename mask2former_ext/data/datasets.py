@@ -86,6 +86,14 @@ def num_classes(dataset_name: str) -> int:
     return len(class_names(dataset_name))
 
 
+def thing_names(metadata: Any) -> dict[int, str]:
+    """Contiguous class -> name of the things, whether the metadata name the things alone or all classes."""
+    names = metadata.get("thing_classes") or []
+    ids = metadata.get("thing_dataset_id_to_contiguous_id")
+    classes = list(range(len(names))) if ids is None else sorted(ids.values())
+    return {k: names[place if len(names) == len(classes) else k] for place, k in enumerate(classes)}
+
+
 def panoptic_metadata(categories: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Metadata of a panoptic data set whose things and stuff share the contiguous ids 0..K-1, in the order given.
 

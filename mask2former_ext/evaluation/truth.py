@@ -18,6 +18,7 @@ from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
+from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.targets import panoptic_ids, panoptic_to_semantic, segmentation_mask
 from mask2former_ext.evaluation.average_precision import encode_mask
@@ -123,10 +124,7 @@ class DatasetTruth:
         """The things as COCO categories: id of the data set and name."""
         if self.panoptic is not None:
             return [{"id": c["id"], "name": c["name"]} for c in self.panoptic.categories if c["isthing"]]
-        names = self.metadata.thing_classes
-        classes = sorted(self.thing_of_id.values())
-        # Metadata name the things alone, or all classes.
-        name_of = dict(zip(classes, names, strict=True)) if len(names) == len(classes) else dict(enumerate(names))
+        name_of = thing_names(self.metadata)
         return [{"id": category, "name": name_of[k]} for category, k in sorted(self.thing_of_id.items())]
 
     def instances(self, inputs: Record) -> list[dict[str, Any]]:

@@ -12,18 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from fvcore.nn.precise_bn import get_bn_modules
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
-
+from detectron2._left_out import left_out_message
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.data import transforms as T
 from detectron2.engine import hooks
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
@@ -36,6 +28,10 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 __all__ = [
     "DefaultPredictor",
@@ -83,7 +79,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser.add_argument("--config-file", default="", metavar="FILE", help="configuration to run")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
     parser.add_argument("--eval-only", action="store_true", help="evaluate the weights, do not train")
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes per machine, one GPU each where there are any")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes per machine, one GPU each if it has any")
     parser.add_argument("--num-machines", type=int, default=1, help="machines that train together")
     parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0")
     # A port per user: the same one in every run, so that a forgotten process shows itself as a port in use.
@@ -99,13 +95,11 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     return parser
 
 
-def default_setup(cfg: Any, args: Any) -> None:
-    """Begin a run: loggers, environment and configuration in the log, config.yaml in the output folder, seed, cudnn.
-
-    `cfg` is a CfgNode, or a lazy configuration whose `train` part holds `output_dir`, `seed`, ...
-    """
-    settings = _run_settings(cfg)
-    output_dir, rank = settings["output_dir"], comm.get_rank()
+def default_setup(cfg: CfgNode, args: Any) -> None:
+    """Begin a run: loggers, environment and configuration in the log, config.yaml in the output folder, seed, cudnn."""
+    if not isinstance(cfg, CfgNode):
+        raise ImportError(left_out_message("A lazy configuration (default_setup with something else than a CfgNode)"))
+    output_dir, rank = cfg.OUTPUT_DIR, comm.get_rank()
     if comm.is_main_process() and output_dir:
         PathManager.mkdirs(output_dir)
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
@@ -118,40 +112,18 @@ def default_setup(cfg: Any, args: Any) -> None:
         with PathManager.open(config_file, "r") as file:
             logger.info(f"Contents of {config_file}:\n{file.read()}")
     if comm.is_main_process() and output_dir:
-        _save_config(cfg, os.path.join(output_dir, "config.yaml"), logger)
-
-    seed = -1 if settings["seed"] is None else settings["seed"]
-    seed_all_rng(seed + rank if seed >= 0 else None)
-    if not getattr(args, "eval_only", False):
-        torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-    if torch.cuda.is_available() and settings["float32_precision"]:
-        torch.set_float32_matmul_precision(settings["float32_precision"])
-        torch.backends.cudnn.allow_tf32 = settings["float32_precision"] != "highest"
-
-
-def _run_settings(cfg: Any) -> dict[str, Any]:
-    if isinstance(cfg, CfgNode):
-        return {
-            "output_dir": cfg.OUTPUT_DIR,
-            "seed": cfg.SEED,
-            "cudnn_benchmark": cfg.CUDNN_BENCHMARK,
-            "float32_precision": cfg.get("FLOAT32_PRECISION", ""),
-        }
-    defaults = {"output_dir": "", "seed": -1, "cudnn_benchmark": False, "float32_precision": ""}
-    return {name: cfg.get("train", {}).get(name, value) for name, value in defaults.items()}
-
-
-def _save_config(cfg: Any, path: str, logger: logging.Logger) -> None:
-    if isinstance(cfg, CfgNode):
-        text = cfg.dump()
-        logger.info(f"Running with full config:\n{text}")
+        path = os.path.join(output_dir, "config.yaml")
         with PathManager.open(path, "w") as file:
-            file.write(text)
-    else:
-        from detectron2.config import LazyConfig
+            file.write(cfg.dump())
+        logger.info(f"Running with the full config, also saved to {path}:\n{cfg.dump()}")
 
-        LazyConfig.save(cfg, path)
-    logger.info(f"Full config saved to {path}")
+    seed_all_rng(cfg.SEED + rank if cfg.SEED >= 0 else None)
+    if not getattr(args, "eval_only", False):
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    precision = cfg.get("FLOAT32_PRECISION", "")
+    if torch.cuda.is_available() and precision:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:

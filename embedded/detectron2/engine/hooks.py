@@ -9,14 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fvcore.common.checkpoint import Checkpointer
-from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
-from fvcore.common.param_scheduler import ParamScheduler
-from fvcore.common.timer import Timer
-from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
-from torch import nn
-from torch.optim import Optimizer
-
 from detectron2.engine.profiling import AutogradProfiler, TorchMemoryStats, TorchProfiler
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation.testing import flatten_results_dict
@@ -24,6 +16,13 @@ from detectron2.solver import LRMultiplier
 from detectron2.solver import LRScheduler as _TorchScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter
+from fvcore.common.checkpoint import Checkpointer
+from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from fvcore.common.param_scheduler import ParamScheduler
+from fvcore.common.timer import Timer
+from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
+from torch import nn
+from torch.optim import Optimizer
 
 __all__ = [
     "AutogradProfiler",

@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Iterable
 
 import torch
-from torch.profiler import ProfilerActivity
-
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from torch.profiler import ProfilerActivity
 
 _MIB = 1024 * 1024
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 

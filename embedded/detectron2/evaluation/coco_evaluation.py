@@ -13,9 +13,6 @@ from itertools import chain
 from typing import Any
 
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
 from detectron2._left_out import left_out_message
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -26,6 +23,8 @@ from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 _TASKS = ("bbox", "segm")
 _MAX_DETS = (1, 10, 100)  # pycocotools' limits of results per image; precision is read at the last
@@ -184,12 +183,9 @@ def _evaluate_predictions_on_coco(
     cocoeval_fn: type[COCOeval] = COCOeval_opt,
     img_ids: Sequence[int] | None = None,
     max_dets_per_image: Sequence[int] | None = None,
-    use_fast_impl: bool | None = None,
+    use_fast_impl: bool | None = None,  # noqa: ARG001  older scripts choose by it; there is one implementation here
 ) -> COCOeval:
-    """Run pycocotools on results in COCO's form, of which there is at least one; gives the summarized evaluation.
-
-    `use_fast_impl` stood for `cocoeval_fn` in older scripts; both implementations are the same one here.
-    """
+    """Run pycocotools on results in COCO's form, of which there is at least one; gives the summarized evaluation."""
     assert coco_results, "pycocotools cannot evaluate an empty list of results"
     if kpt_oks_sigmas:
         raise ImportError(left_out_message("The evaluation of keypoints (kpt_oks_sigmas)"))

@@ -10,10 +10,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
-
 from detectron2.utils import comm
 from detectron2.utils.logger import log_every_n_seconds
+from torch import nn
 
 _logger = logging.getLogger(__name__)
 

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from detectron2._left_out import left_out
 
-globals().update(left_out(__name__, "LVISEvaluator"))
+__all__ = ["LVISEvaluator"]
+
+(LVISEvaluator,) = left_out(__name__, *__all__)

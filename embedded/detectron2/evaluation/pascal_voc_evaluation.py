@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from detectron2._left_out import left_out
 
-globals().update(left_out(__name__, "PascalVOCDetectionEvaluator"))
+__all__ = ["PascalVOCDetectionEvaluator"]
+
+(PascalVOCDetectionEvaluator,) = left_out(__name__, *__all__)

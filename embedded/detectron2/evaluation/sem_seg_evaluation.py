@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
-from PIL import Image
-
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation.evaluator import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 
 
 def load_image_into_numpy_array(filename: str, dtype: DTypeLike = None) -> NDArray[Any]:

@@ -7,7 +7,6 @@ Two numberings of classes meet here: the data set's own category ids, which json
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from pycocotools import mask as rle_codec
 
 from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import read_labels, read_panoptic
+from mask2former_ext.data.records import read_json, require
 from mask2former_ext.data.targets import panoptic_ids, panoptic_to_semantic, segmentation_mask
 from mask2former_ext.evaluation.average_precision import encode_mask
 from mask2former_ext.evaluation.panoptic_quality import check_segment_ids
@@ -40,9 +40,9 @@ class PanopticTruth:
     def __init__(self, json_file: str, folder: str) -> None:
         """ValueError if the json cannot be read or lacks a part of the form."""
         content = read_json(json_file)
-        missing = {"annotations", "categories"} - content.keys()
-        if missing:
-            raise ValueError(f"{json_file}: a panoptic json has the keys annotations and categories; {missing} missing")
+        require(content, ["annotations", "categories"], json_file, "COCO panoptic")
+        for category in content["categories"]:
+            require(category, ["id", "name", "isthing"], json_file, "category in a COCO panoptic")
         self.json_file = json_file
         self.folder = folder
         self.categories: list[dict[str, Any]] = content["categories"]
@@ -139,8 +139,10 @@ class DatasetTruth:
         for annotation in record.get("annotations", []):
             mask = segmentation_mask(annotation["segmentation"], inputs["height"], inputs["width"])
             made = _annotation(record, id_of_thing[annotation["category_id"]], encode_mask(mask), annotation)
-            box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYWH_ABS)
-            annotations.append({**made, "bbox": [float(side) for side in box]})
+            if "bbox" in annotation:
+                box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYWH_ABS)
+                made["bbox"] = [float(side) for side in box]
+            annotations.append(made)
         return annotations
 
 
@@ -167,12 +169,3 @@ def _contiguous_of_id(metadata: Any, kind: str) -> dict[int, int]:
     if written is not None:
         return dict(written)
     return {k: k for k in range(len(metadata.get(f"{kind}_classes", [])))}
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """ValueError, naming the file, if it is missing or not json."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable json file: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,7 +87,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         image = Image.open(file)
         try:
             image = ImageOps.exif_transpose(image)
-        except (SyntaxError, ValueError, TypeError, KeyError, OverflowError) as error:
+        except (SyntaxError, ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
             logger.warning(f"{file_name}: broken EXIF data, read without orientation ({error})")
         return convert_PIL_to_numpy(image, format)
 

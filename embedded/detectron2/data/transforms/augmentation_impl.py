@@ -128,7 +128,7 @@ class ResizeShortestEdge(Augmentation):
         self._init(locals())
 
     @torch.jit.unused
-    def get_transform(self, image: np.ndarray) -> Transform:
+    def get_transform(self, image):  # no types: TorchScript would try to compile them with get_output_shape
         if self.is_range:
             length = np.random.randint(self.short_edge_length[0], self.short_edge_length[1] + 1)
         else:

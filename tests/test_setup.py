@@ -242,7 +242,8 @@ def imported_modules(path: Path) -> set[str]:
 
 
 DISTRIBUTION_OF = {"PIL": "Pillow", "cv2": "opencv-python-headless", "yaml": "PyYAML"}
-OPTIONAL = {"transformers", "detectron2", "mask2former_ext"}
+# Provided otherwise, or optional and, where it is missing, named with its install line by the code that wants it.
+OPTIONAL = {"transformers", "shapely", "detectron2", "mask2former_ext"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections import OrderedDict
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.projects.deeplab import build_lr_scheduler
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from mask2former_ext.data import DatasetMapper, check_datasets
+from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
 from mask2former_ext.engine.setup import precision
@@ -73,11 +73,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        return build_detection_train_loader(cfg, mapper=DatasetMapper(cfg, is_train=True))
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        loader = build_detection_test_loader(cfg, dataset_name, mapper=DatasetMapper(cfg, is_train=False))
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=Mapper(cfg, False))
         return tqdm(loader, desc=f"evaluate {dataset_name}", unit="img", disable=not comm.is_main_process())
 
     @classmethod
@@ -104,6 +104,8 @@ class Trainer(DefaultTrainer):
         if resume and self.checkpointer.has_checkpoint():
             self.checkpointer.resume_or_load("", resume=True)
             self.start_iter = self.iter + 1
+            # The images that training goes on with are those it would have seen without the interruption.
+            self._trainer.reset_data_loader(lambda: build_train_loader(self.cfg, start_iteration=self.start_iter))
         elif self.cfg.MODEL.WEIGHTS:
             load_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
 

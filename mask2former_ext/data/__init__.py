@@ -1,5 +1,6 @@
 """Data: records of every form, one mapper, pure targets, checks before training. Registers nothing at import."""
 
+from mask2former_ext.data.checks import check_datasets
 from mask2former_ext.data.custom import register_custom
 from mask2former_ext.data.datasets import class_names, num_classes, register_all, register_shapes
 from mask2former_ext.data.loader import build_train_loader
@@ -8,6 +9,7 @@ from mask2former_ext.data.mapper import Mapper
 __all__ = [
     "Mapper",
     "build_train_loader",
+    "check_datasets",
     "class_names",
     "num_classes",
     "register_all",

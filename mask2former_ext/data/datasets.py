@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -94,7 +94,7 @@ def thing_names(metadata: Any) -> dict[int, str]:
     return {k: names[place if len(names) == len(classes) else k] for place, k in enumerate(classes)}
 
 
-def panoptic_metadata(categories: list[Mapping[str, Any]]) -> dict[str, Any]:
+def panoptic_metadata(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Metadata of a panoptic data set whose things and stuff share the contiguous ids 0..K-1, in the order given.
 
     As published: `stuff_*` hold all classes, `thing_*` the things alone.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -66,6 +67,15 @@ def image_size(path: str) -> tuple[int, int]:
     except _READ_ERRORS as error:
         raise BrokenImageError(f"{path}: cannot be read as a picture ({error})") from error
     return (width, height) if sideways else (height, width)
+
+
+def check_size(path: str, size: Sequence[int], expected: Sequence[int], source: str) -> None:
+    """Raise BrokenImageError unless the (height, width) of `path` is what `source` says it is."""
+    if tuple(size) != tuple(expected):
+        raise BrokenImageError(
+            f"{path}: its size is {size[0]} x {size[1]} (height x width), but {source} says "
+            f"{expected[0]} x {expected[1]}"
+        )
 
 
 def _load(path: str) -> Image.Image:

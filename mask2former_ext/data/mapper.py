@@ -25,7 +25,7 @@ from mask2former_ext.data.augmentation import (
     needs_semantic_labels,
     seeded,
 )
-from mask2former_ext.data.image_io import BrokenImageError, read_image, read_labels, read_panoptic
+from mask2former_ext.data.image_io import BrokenImageError, check_size, read_image, read_labels, read_panoptic
 from mask2former_ext.data.targets import (
     panoptic_ids,
     panoptic_masks,
@@ -37,7 +37,8 @@ from mask2former_ext.data.targets import (
 )
 
 IMAGE_PADDING = 128  # gray value of padding added here, as published
-TARGETS = ("panoptic", "instance", "semantic")
+_OWN_TRUTH = {"panoptic": "pan_seg_file_name", "instance": "annotations", "semantic": "sem_seg_file_name"}
+TARGETS = tuple(_OWN_TRUTH)
 _PASSED_ON = ("file_name", "image_id")
 _PASSED_ON_AT_TEST = ("pan_seg_file_name", "sem_seg_file_name", "segments_info")
 
@@ -123,7 +124,8 @@ class Mapper:
     def _train_example(self, record: Record) -> dict[str, Any]:
         image = self._read_image(record)
         result = _common_fields(record, image)
-        panoptic = _read_panoptic_of(record, image.shape[:2]) if self._uses_panoptic_png(record) else None
+        from_png = truth_of(record, self.targets) == "pan_seg_file_name"
+        panoptic = _read_panoptic_of(record, image.shape[:2]) if from_png else None
         labels = None
         if self.targets == "semantic" or self.crop_needs_semantic:
             labels = self._semantic_labels(record, image.shape[:2], panoptic)
@@ -147,7 +149,7 @@ class Mapper:
     def _read_image(self, record: Record) -> np.ndarray:
         image = read_image(record["file_name"], self.image_format)
         expected = (record.get("height", image.shape[0]), record.get("width", image.shape[1]))
-        _check_size(record["file_name"], image.shape[:2], expected, "the json")
+        check_size(record["file_name"], image.shape[:2], expected, "the json")
         return image
 
     def _semantic_labels(self, record: Record, size: tuple[int, int], panoptic: np.ndarray | None) -> np.ndarray:
@@ -156,19 +158,9 @@ class Mapper:
             labels = panoptic_to_semantic(panoptic_ids(panoptic), record["segments_info"], self.ignore_label)
         else:
             labels = read_labels(record["sem_seg_file_name"])
-            _check_size(record["sem_seg_file_name"], labels.shape, size, record["file_name"])
+            check_size(record["sem_seg_file_name"], labels.shape, size, record["file_name"])
         fits = int(labels.min()) >= 0 and int(labels.max()) <= 255
         return labels.astype(np.uint8 if fits else np.float64)
-
-    def _uses_panoptic_png(self, record: Record) -> bool:
-        """Always for panoptic targets; for the others where their own truth is not given."""
-        own_truth = {"panoptic": "pan_seg_file_name", "instance": "annotations", "semantic": "sem_seg_file_name"}
-        if own_truth[self.targets] not in record and "pan_seg_file_name" not in record:
-            raise ValueError(
-                f"{record['file_name']}: INPUT.TARGETS is {self.targets}, but its data set holds nothing to make "
-                f"{self.targets} masks from (no {own_truth[self.targets]} and no pan_seg_file_name)"
-            )
-        return self.targets == "panoptic" or own_truth[self.targets] not in record
 
     def _panoptic_masks(self, record: Record, png: np.ndarray) -> Masks:
         segments = record["segments_info"]
@@ -202,22 +194,30 @@ class Mapper:
         )
 
 
+def truth_of(record: Record, targets: str) -> str:
+    """The record's key from which `targets` are made: their own truth, else the panoptic PNG.
+
+    Raises ValueError naming the image if the record has neither.
+    """
+    own = _OWN_TRUTH[targets]
+    if own in record:
+        return own
+    if "pan_seg_file_name" not in record:
+        raise ValueError(
+            f"{record['file_name']}: INPUT.TARGETS is {targets}, but its data set holds nothing to make {targets} "
+            f"masks from: its record has no {' and no '.join(dict.fromkeys((own, 'pan_seg_file_name')))}"
+        )
+    return "pan_seg_file_name"
+
+
 def _common_fields(record: Record, image: np.ndarray) -> dict[str, Any]:
     fields = {key: record[key] for key in _PASSED_ON if key in record}
     return {**fields, "height": image.shape[0], "width": image.shape[1]}
 
 
-def _check_size(path: str, size: tuple[int, ...], expected: tuple[int, ...], source: str) -> None:
-    if tuple(size) != tuple(expected):
-        raise BrokenImageError(
-            f"{path}: its size is {size[0]} x {size[1]} (height x width), but {source} says "
-            f"{expected[0]} x {expected[1]}"
-        )
-
-
 def _read_panoptic_of(record: Record, size: tuple[int, int]) -> np.ndarray:
     png = read_panoptic(record["pan_seg_file_name"])
-    _check_size(record["pan_seg_file_name"], png.shape[:2], size, record["file_name"])
+    check_size(record["pan_seg_file_name"], png.shape[:2], size, record["file_name"])
     return png
 
 

@@ -80,14 +80,15 @@ def _write_image(root: str, recipe: Recipe, split_index: int, index: int, jsons:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Image.fromarray(pixels).save(path, compress_level=1 if folder == "images" else 6)
 
-    image = {"id": index + 1, "file_name": name, "height": recipe.height, "width": recipe.width}
+    image_id = index + 1
+    image = {"id": image_id, "file_name": name, "height": recipe.height, "width": recipe.width}
     jsons["panoptic"]["images"].append(image)
-    jsons["panoptic"]["annotations"].append({"image_id": image["id"], "file_name": name, "segments_info": segments})
+    jsons["panoptic"]["annotations"].append({"image_id": image_id, "file_name": name, "segments_info": segments})
     jsons["instances"]["images"].append(image)
     annotations = jsons["instances"]["annotations"]
     for segment in scene.segments:
         if _IS_THING[ID_OF[segment.name]]:
-            annotations.append(_annotation(segment, len(annotations) + 1, image["id"]))
+            annotations.append(_annotation(segment, len(annotations) + 1, image_id))
 
 
 def label_pictures(scene: Scene) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:

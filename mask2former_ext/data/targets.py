@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as coco_mask
 
-Segmentation = Sequence[Sequence[float]] | Mapping[str, Any] | np.ndarray
+Polygons = Sequence[Sequence[float] | np.ndarray]
+Segmentation = Polygons | Mapping[str, Any] | np.ndarray
 
 
 def panoptic_ids(png: np.ndarray) -> np.ndarray:
@@ -57,7 +58,7 @@ def stack_masks(
     return stacked, np.array([classes[index] for index in kept], dtype=np.int64)
 
 
-def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
+def polygon_mask(polygons: Polygons, height: int, width: int) -> np.ndarray:
     """Polygons, each x1, y1, x2, y2, ... in pixels -> bool (H, W): the union of their insides.
 
     Points may lie outside of the picture. Raises ValueError for a polygon of fewer than three points.
@@ -85,7 +86,7 @@ def segmentation_mask(segmentation: Segmentation, height: int, width: int) -> np
         if list(segmentation["size"]) != [height, width]:
             raise ValueError(f"an RLE of size {list(segmentation['size'])} belongs to a picture of {[height, width]}")
         return coco_mask.decode(compressed_rle(segmentation)).astype(bool)
-    if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
+    if isinstance(segmentation, np.ndarray):
         if segmentation.shape != (height, width):
             raise ValueError(f"a bitmap of size {list(segmentation.shape)} belongs to a picture of {[height, width]}")
         return segmentation.astype(bool)

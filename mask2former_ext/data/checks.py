@@ -1,0 +1,157 @@
+"""What can be known to be wrong with the data before training starts, each fault a ValueError.
+
+All records are looked at, and whether every file exists; the pixels of the first few images only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from mask2former_ext.data.datasets import class_names
+from mask2former_ext.data.image_io import check_size, image_size, read_labels, read_panoptic
+from mask2former_ext.data.mapper import truth_of
+from mask2former_ext.data.targets import panoptic_ids
+
+IMAGES_LOOKED_AT = 4  # of each data set, spread over it
+_FILE_KEYS = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
+
+Record = Mapping[str, Any]
+
+
+def check_datasets(cfg: CfgNode) -> None:
+    """Raise ValueError naming the file or key, the value and the rule, if a data set of `cfg` breaks one.
+
+    Looked at: DATASETS.TRAIN and DATASETS.TEST, MODEL.MASK_CLASSIFIER.NUM_CLASSES, INPUT.TARGETS.
+    """
+    train, test = list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)
+    for name in dict.fromkeys(train + test):
+        _check_name(name)
+    _check_class_lists(cfg, train, test)
+    for name in dict.fromkeys(train + test):
+        records = _load(name)
+        check_records(name, records, cfg.INPUT.TARGETS if name in train else None)
+
+
+def check_records(name: str, records: Sequence[Record], targets: str | None) -> None:
+    """Check the records of one registered data set; `targets` is INPUT.TARGETS if they are to be trained on."""
+    metadata = MetadataCatalog.get(name)
+    count, ignore_label = len(class_names(name)), metadata.get("ignore_label", 255)
+    if targets is not None:
+        for record in records:
+            truth_of(record, targets)
+    for record in records:
+        _check_classes(record, count)
+    _check_files(name, records)
+    step = max(1, len(records) // IMAGES_LOOKED_AT)
+    for record in records[::step][:IMAGES_LOOKED_AT]:
+        check_pixels(record, count, ignore_label)
+
+
+def check_pixels(record: Record, count: int, ignore_label: int) -> None:
+    """Read one record's files: sizes, the ids of the panoptic PNG against the json's, the labels of the semantic file.
+
+    `count`: how many classes there are.
+    """
+    size = image_size(record["file_name"])
+    check_size(record["file_name"], size, (record.get("height", size[0]), record.get("width", size[1])), "the json")
+    if "pan_seg_file_name" in record:
+        ids = panoptic_ids(read_panoptic(record["pan_seg_file_name"]))
+        check_size(record["pan_seg_file_name"], ids.shape, size, record["file_name"])
+        _check_segment_ids(record["pan_seg_file_name"], ids, record["segments_info"])
+    if "sem_seg_file_name" in record:
+        labels = read_labels(record["sem_seg_file_name"])
+        check_size(record["sem_seg_file_name"], labels.shape, size, record["file_name"])
+        wrong = [int(value) for value in np.unique(labels) if value != ignore_label and not 0 <= value < count]
+        if wrong:
+            raise ValueError(
+                f"{record['sem_seg_file_name']}: label {wrong[0]} is neither a class (0 to {count - 1}) nor the "
+                f"ignore label ({ignore_label})"
+            )
+
+
+def _check_name(name: str) -> None:
+    known = DatasetCatalog.list()
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.0)
+        raise ValueError(
+            f"DATASETS: '{name}' is not a registered data set; the nearest registered name is {''.join(near)}. "
+            "Data of your own is named in DATASETS.CUSTOM"
+        )
+
+
+def _check_class_lists(cfg: CfgNode, train: list[str], test: list[str]) -> None:
+    """All training sets have the same classes, test sets as many, and NUM_CLASSES, unless 0, is their number."""
+    if not train + test:
+        raise ValueError("DATASETS.TRAIN and DATASETS.TEST are both empty; name a data set in one of them")
+    first = (train + test)[0]
+    names = class_names(first)
+    for other in train[1:]:
+        if class_names(other) != names:
+            raise ValueError(f"DATASETS.TRAIN: '{first}' and '{other}' differ in their classes; they must be the same")
+    for other in test:
+        if len(class_names(other)) != len(names):
+            raise ValueError(
+                f"DATASETS.TEST: '{other}' has {len(class_names(other))} classes, but '{first}' has {len(names)}; "
+                "a model can be tested only on the classes that it learned"
+            )
+    configured = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
+    if configured not in (0, len(names)):
+        raise ValueError(
+            f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is {configured}, but data set '{first}' has {len(names)} classes; "
+            "0 takes their number"
+        )
+
+
+def _load(name: str) -> list[dict[str, Any]]:
+    try:
+        return DatasetCatalog.get(name)
+    except (OSError, KeyError, AssertionError) as error:  # what Detectron2's own loaders raise for faulty data
+        raise ValueError(f"data set '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _check_classes(record: Record, count: int) -> None:
+    for key in ("segments_info", "annotations"):
+        for item in record.get(key, ()):
+            if not 0 <= item["category_id"] < count:
+                raise ValueError(
+                    f"{record['file_name']}: class {item['category_id']} in {key} is outside the {count} classes "
+                    "of the metadata"
+                )
+
+
+def _check_files(name: str, records: Sequence[Record]) -> None:
+    """Each folder is listed once, which is faster than asking for each file."""
+    wanted = defaultdict(set)
+    for record in records:
+        for key in _FILE_KEYS:
+            if key in record:
+                folder, file = os.path.split(record[key])
+                wanted[folder].add(file)
+    for folder, files in sorted(wanted.items()):
+        try:
+            present = set(os.listdir(folder or "."))
+        except OSError as error:
+            raise ValueError(f"data set '{name}': folder {folder} cannot be read ({error})") from error
+        missing = sorted(files - present)
+        if missing:
+            raise ValueError(
+                f"data set '{name}': {os.path.join(folder, missing[0])} is missing; {len(missing)} of {len(files)} "
+                "files that its records name in this folder do not exist"
+            )
+
+
+def _check_segment_ids(path: str, ids: np.ndarray, segments: Sequence[Record]) -> None:
+    in_png = set(np.unique(ids).tolist()) - {0}
+    in_json = {segment["id"] for segment in segments}
+    if in_png - in_json:
+        raise ValueError(f"{path}: segment ids {sorted(in_png - in_json)[:5]} are in the PNG but not in segments_info")
+    if in_json - in_png:
+        raise ValueError(f"{path}: segment ids {sorted(in_json - in_png)[:5]} are in segments_info but not in the PNG")

@@ -45,9 +45,17 @@ def add_config(cfg: CN) -> None:
     add_backbone_config(cfg)
     add_mask_classifier_config(cfg)
     add_mask2former_config(cfg)
+    _add_resnet_config(cfg)
     _add_input_config(cfg)
     _add_dataset_config(cfg)
     _add_solver_config(cfg)
+
+
+def _add_resnet_config(cfg: CN) -> None:
+    # Read by BACKBONE.NAME "build_resnet_deeplab_backbone" (Detectron2's DeepLab project) alone.
+    cfg.MODEL.RESNETS.STEM_TYPE = "deeplab"
+    cfg.MODEL.RESNETS.RES4_DILATION = 1
+    cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 2, 4]
 
 
 def _add_input_config(cfg: CN) -> None:

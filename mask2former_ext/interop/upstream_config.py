@@ -28,7 +28,7 @@ CLASSIFIER = "MODEL.MASK_CLASSIFIER."
 MASK2FORMER = "MODEL.MASK2FORMER."
 PIXEL_DECODER = "MODEL.MASK2FORMER.PIXEL_DECODER."
 DEEPLAB_BACKBONE = "build_resnet_deeplab_backbone"
-_DEEPLAB_RESNET = ("MODEL.RESNETS.STEM_TYPE", "MODEL.RESNETS.RES4_DILATION", "MODEL.RESNETS.RES5_MULTI_GRID")
+DEEPLAB_RESNET = ("MODEL.RESNETS.STEM_TYPE", "MODEL.RESNETS.RES4_DILATION", "MODEL.RESNETS.RES5_MULTI_GRID")
 
 
 @dataclass(frozen=True)
@@ -300,11 +300,10 @@ def _apply(table: Architecture, theirs: CN, ours: CN, source: str) -> CN:
         elif key in table.required:
             if value != table.required[key]:
                 raise ValueError(f"{source}: {key} is {value!r}; {table.name} needs {table.required[key]!r}")
-        elif key in _DEEPLAB_RESNET:
-            if theirs.MODEL.BACKBONE.NAME == DEEPLAB_BACKBONE:
-                set_key(cfg, key, value)
         elif key in table.decides or key in table.unused:
             continue
+        elif key in DEEPLAB_RESNET and theirs.MODEL.BACKBONE.NAME != DEEPLAB_BACKBONE:
+            continue  # published files set these for every ResNet; the plain one does not read them
         elif get_key(cfg, key, ...) is not ...:
             set_key(cfg, key, value)
         else:

@@ -39,7 +39,7 @@ def dataset(tmp_path):
     cat["segmentation"] = [[0, 0, 4, 0, 4, 8, 0, 8]]
     instances = {"info": {}, "images": images, "annotations": [cat], "categories": categories[:1]}
     (tmp_path / "instances.json").write_text(json.dumps(instances))
-    segments = [{"id": number, "category_id": c["id"], "iscrowd": 0, "area": 32} for number, c in enumerate(categories, 1)]
+    segments = [{"id": i, "category_id": c["id"], "iscrowd": 0, "area": 32} for i, c in enumerate(categories, 1)]
     truth = [{"image_id": 1, "file_name": "a.png", "segments_info": segments}]
     panoptic = {"images": images, "annotations": truth, "categories": categories}
     (tmp_path / "panoptic.json").write_text(json.dumps(panoptic))

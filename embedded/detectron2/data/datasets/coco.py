@@ -184,13 +184,14 @@ def _coco_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
 
 def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
     """A registered data set with thing_classes -> what its COCO json would hold, category ids mapped back."""
+    records = DatasetCatalog.get(dataset_name)  # first, since loading may set the metadata
     metadata = MetadataCatalog.get(dataset_name)
     contiguous_id = metadata.get("thing_dataset_id_to_contiguous_id")
     if contiguous_id is None:
         contiguous_id = {i: i for i in range(len(metadata.thing_classes))}
     dataset_id = {contiguous: original for original, contiguous in contiguous_id.items()}
     images, annotations = [], []
-    for index, record in enumerate(DatasetCatalog.get(dataset_name)):
+    for index, record in enumerate(records):
         image_id = record.get("image_id", index)
         size = {"width": int(record["width"]), "height": int(record["height"])}
         images.append({"id": image_id, **size, "file_name": str(record["file_name"])})

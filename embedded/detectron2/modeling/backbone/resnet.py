@@ -272,10 +272,12 @@ def _check_shallow(node: CfgNode) -> None:
         raise ValueError(f"MODEL.RESNETS: depth {node.DEPTH} needs {wanted}; got {wrong}")
 
 
-def stages_from_config(node: CfgNode, dilations: Sequence[Sequence[int] | int]) -> list[list[CNNBlockBase]]:
-    """The four stages of cfg.MODEL.RESNETS. `dilations`: per stage, one number, or one per block of the stage.
+def stages_from_config(
+    node: CfgNode, dilations: Sequence[int], last_grid: Sequence[int] | None = None
+) -> list[list[CNNBlockBase]]:
+    """The four stages of cfg.MODEL.RESNETS, each with its dilation; a stage with dilation above 1 has stride 1.
 
-    A stage with any dilation above 1 has stride 1.
+    `last_grid`: a factor for the dilation of each block of the last stage (DeepLab v3's multi-grid).
     """
     if node.DEPTH not in _LAYOUTS:
         raise ValueError(f"MODEL.RESNETS.DEPTH is {node.DEPTH}; depths: {sorted(_LAYOUTS)}")
@@ -287,15 +289,15 @@ def stages_from_config(node: CfgNode, dilations: Sequence[Sequence[int] | int]) 
     stages, in_channels, out_channels = [], node.STEM_OUT_CHANNELS, node.RES2_OUT_CHANNELS
     width = node.NUM_GROUPS * node.WIDTH_PER_GROUP
     for number, (count, dilation) in enumerate(zip(counts, dilations, strict=True)):
-        per_block = [dilation] * count if isinstance(dilation, int) else list(dilation)
-        first_stride = 1 if number == 0 or max(per_block) > 1 else 2
+        first_stride = 1 if number == 0 or dilation > 1 else 2
         options: dict[str, Any] = {"stride_per_block": [first_stride] + [1] * (count - 1), "norm": node.NORM}
         if bottleneck:
+            grid = last_grid if last_grid is not None and number == 3 else [1] * count
             options |= {
                 "bottleneck_channels": width * 2**number,
                 "num_groups": node.NUM_GROUPS,
                 "stride_in_1x1": node.STRIDE_IN_1X1,
-                "dilation_per_block": per_block,
+                "dilation_per_block": [dilation * factor for factor in grid],
             }
         block_class = BottleneckBlock if bottleneck else BasicBlock
         stages.append(

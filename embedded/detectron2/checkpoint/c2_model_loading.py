@@ -1,0 +1,103 @@
+"""Match the names of a checkpoint to those of a model that holds the same network somewhere inside."""
+from __future__ import annotations
+
+import logging
+import os.path
+import re
+from collections.abc import Iterable, Mapping
+
+from tabulate import tabulate
+from torch import Tensor
+
+# Caffe2's names of ResNet and FPN parameters -> Detectron2's. In this order, on names with dots for underscores.
+_CAFFE2_RULES = [
+    (r"^pred\.(?=[bw]$)", "linear."),
+    (r"\.(?:bn|gn)\.(?:s|gamma)$", ".norm.weight"),
+    (r"\.(?:bn|gn)\.(?:b|beta)$", ".norm.bias"),
+    (r"\.bn\.(?:rm|running\.mean)$", ".norm.running_mean"),
+    (r"\.bn\.(?:riv|running\.var)$", ".norm.running_var"),
+    (r"\.w$", ".weight"),
+    (r"\.b$", ".bias"),
+    (r"^(?:res\.)?conv1\.", "stem.conv1."),
+    (r"\.branch1\.", ".shortcut."),
+    (r"\.branch2a\.", ".conv1."),
+    (r"\.branch2b\.", ".conv2."),
+    (r"\.branch2c\.", ".conv3."),
+    (r"^fpn\.inner\.res(\d)\.\d+\.sum(?:\.lateral)?\.", r"fpn_lateral\1."),
+    (r"^fpn\.res(\d)\.\d+\.sum\.", r"fpn_output\1."),
+]
+
+
+def _from_caffe2(name: str) -> str:
+    name = name.replace("_", ".")
+    for pattern, replacement in _CAFFE2_RULES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def convert_c2_detectron_names(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights of Caffe2's ResNets and FPN under Detectron2's names, and for each new name the old one.
+
+    Names of its detection heads are only spelled with dots.
+    """
+    new_names = {name: _from_caffe2(name) for name in weights}
+    assert len(set(new_names.values())) == len(new_names), "two Caffe2 names became one"
+    return {new_names[name]: value for name, value in weights.items()}, {new: old for old, new in new_names.items()}
+
+
+def _longest_common_prefix_str(names: list[str]) -> str:
+    return os.path.commonprefix(names)
+
+
+def _best_suffix(name: str, candidates: Mapping[str, Tensor]) -> str | None:
+    """The longest candidate that is `name`, or the end of it after a dot."""
+    parts = name.split(".")
+    suffixes = (".".join(parts[start:]) for start in range(len(parts)))
+    return next((suffix for suffix in suffixes if suffix in candidates), None)
+
+
+def align_and_update_state_dicts(
+    model_state_dict: Mapping[str, Tensor], ckpt_state_dict: Mapping[str, Tensor], c2_conversion: bool = True
+) -> dict[str, Tensor]:
+    """The checkpoint's tensors under the model's names.
+
+    A model name takes the checkpoint name that is its longest suffix of whole parts: backbone.res2.0.conv1.weight takes
+    res2.0.conv1.weight. Matches of different shape are left out, unmatched tensors keep their own names.
+    Raises ValueError if a checkpoint name would serve two model names.
+    """
+    logger = logging.getLogger(__name__)
+    original = {name: name for name in ckpt_state_dict}
+    if c2_conversion:
+        ckpt_state_dict, original = convert_c2_detectron_names(ckpt_state_dict)
+
+    taken_by: dict[str, str] = {}
+    for model_name in sorted(model_state_dict):
+        name = _best_suffix(model_name, ckpt_state_dict)
+        if name is None:
+            continue
+        model_shape, shape = tuple(model_state_dict[model_name].shape), tuple(ckpt_state_dict[name].shape)
+        if model_shape != shape:
+            logger.warning("%s is %s in the checkpoint, not loaded: %s is %s", name, shape, model_name, model_shape)
+            continue
+        if name in taken_by:
+            raise ValueError(f"checkpoint name {name!r} fits two of the model: {taken_by[name]!r} and {model_name!r}")
+        taken_by[name] = model_name
+    if not taken_by:
+        logger.warning("no name of the checkpoint fits the model")
+        return dict(ckpt_state_dict)
+    logger.info("names of the checkpoint that fit the model:\n%s", _matches_table(taken_by, original))
+    return {taken_by.get(name, name): value for name, value in ckpt_state_dict.items()}
+
+
+def _matches_table(taken_by: Mapping[str, str], original: Mapping[str, str]) -> str:
+    """One row per module of the model: its name, the name in the file, how many tensors."""
+    modules: dict[str, list[str]] = {}
+    for name, model_name in taken_by.items():
+        modules.setdefault(model_name.rpartition(".")[0], []).append(original[name])
+    rows = [(module, _common_pattern(names), len(names)) for module, names in sorted(modules.items())]
+    return tabulate(rows, headers=["in the model", "in the checkpoint", "tensors"], tablefmt="pipe")
+
+
+def _common_pattern(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return names[0] if len(names) == 1 else _longest_common_prefix_str(names) + "*"

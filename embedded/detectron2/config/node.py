@@ -32,7 +32,8 @@ _FUNCTIONS: dict[str, Callable] = {
 
 
 def _refuse(what: str) -> Any:
-    raise ValueError(f"the expression contains {what}; numbers, + - * / // **, int, float, round and [.. for ..] may be")
+    known = "numbers, + - * / // **, int, float, round, range and [.. for ..]"
+    raise ValueError(f"the expression contains {what}; it may contain {known}")
 
 
 def _bounded(numbers: range) -> range:

@@ -1,9 +1,8 @@
 """Parameters and operations of a model, by fvcore."""
 from __future__ import annotations
 
-from fvcore.nn import FlopCountAnalysis, parameter_count, parameter_count_table
-
 from detectron2._left_out import left_out
+from fvcore.nn import FlopCountAnalysis, parameter_count, parameter_count_table
 
 __all__ = [
     "FlopCountAnalysis",

@@ -23,9 +23,8 @@ def _version(package: str) -> str:
 
 def collect_env_info() -> str:
     """A table of versions and devices."""
-    import torch
-
     import detectron2
+    import torch
 
     rows = [
         ("platform", platform.platform()),

@@ -15,8 +15,9 @@ def colormap(rgb: bool = False, maximum: float = 255) -> np.ndarray:
     """(79, 3) float32 colours in [0, maximum], RGB or BGR, neighbours well apart."""
     if maximum not in (255, 1):
         raise ValueError(f"colours go up to 255 or 1, not {maximum}")
+    saturations, values = (0.9, 0.55, 0.75), (0.95, 0.8, 0.65)
     colors = [
-        colorsys.hsv_to_rgb(number * _GOLDEN_RATIO % 1, (0.9, 0.55, 0.75)[number % 3], (0.95, 0.8, 0.65)[number // 3 % 3])
+        colorsys.hsv_to_rgb(number * _GOLDEN_RATIO % 1, saturations[number % 3], values[number // 3 % 3])
         for number in range(_NUM_COLORS)
     ]
     table = np.asarray(colors, dtype=np.float32) * maximum

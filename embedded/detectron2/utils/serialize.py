@@ -9,7 +9,7 @@ __all__ = ["PicklableWrapper"]
 
 
 class PicklableWrapper:
-    """Wraps a callable (a lambda, a local function) so that it pickles, by cloudpickle; otherwise it is the callable."""
+    """A callable (a lambda, a local function) that pickles, by cloudpickle, and otherwise acts as it would bare."""
 
     def __init__(self, obj: Any) -> None:
         self._obj = obj._obj if isinstance(obj, PicklableWrapper) else obj

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import left_out
+from detectron2._left_out import left_out, left_out_message
 from detectron2.config import configurable
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
@@ -198,33 +198,6 @@ def build_batch_data_loader(
     return grouped if collate_fn is None else MapDataset(grouped, collate_fn)
 
 
-def _load_training_records(cfg: Any, names: Sequence[str]) -> Any:
-    return get_detection_dataset_dicts(
-        names,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
-
-
-def _weighted_sampler(cfg: Any, balance_categories: bool) -> Sampler:
-    """Repeat images as cfg.DATASETS.TRAIN_REPEAT_FACTOR says for their data set, and for rare categories."""
-    factor_of = dict(cfg.DATASETS.TRAIN_REPEAT_FACTOR)
-    unknown = set(factor_of) - set(cfg.DATASETS.TRAIN)
-    assert not unknown, f"DATASETS.TRAIN_REPEAT_FACTOR names {sorted(unknown)}, which DATASETS.TRAIN does not"
-    factors = []
-    for name in cfg.DATASETS.TRAIN:
-        records = _load_training_records(cfg, [name])
-        of_images = torch.ones(len(records))
-        if balance_categories:
-            of_images = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-                records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-            )
-        factors.append(of_images * factor_of.get(name, 1))
-    all_factors = torch.cat(factors)
-    return RepeatFactorTrainingSampler(all_factors / all_factors.min() if balance_categories else all_factors)
-
-
 def _training_sampler(cfg: Any, dataset: Any) -> Sampler | None:
     if isinstance(dataset, IterableDataset):
         return None
@@ -240,7 +213,7 @@ def _training_sampler(cfg: Any, dataset: Any) -> Sampler | None:
     if name == "RandomSubsetTrainingSampler":
         return RandomSubsetTrainingSampler(len(dataset), options.RANDOM_SUBSET_RATIO)
     if name in ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
-        return _weighted_sampler(cfg, balance_categories=name == "WeightedCategoryTrainingSampler")
+        raise ImportError(left_out_message(f"DATALOADER.SAMPLER_TRAIN {name}"))
     raise ValueError(f"DATALOADER.SAMPLER_TRAIN: '{name}' is not a known sampler (TrainingSampler is the usual one)")
 
 
@@ -248,7 +221,12 @@ def _train_loader_from_config(
     cfg: Any, mapper: Callable | None = None, *, dataset: Any = None, sampler: Sampler | None = None
 ) -> dict[str, Any]:
     if dataset is None:
-        dataset = _load_training_records(cfg, cfg.DATASETS.TRAIN)
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
     return {
         "dataset": dataset,
         "sampler": _training_sampler(cfg, dataset) if sampler is None else sampler,

@@ -36,8 +36,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-annotations_to_instances_rotated, transform_proposals = left_out(
-    __name__, "annotations_to_instances_rotated", "transform_proposals"
+annotations_to_instances_rotated, get_fed_loss_cls_weights, transform_proposals = left_out(
+    __name__, "annotations_to_instances_rotated", "get_fed_loss_cls_weights", "transform_proposals"
 )
 
 # Recommendation ITU-R BT.601: rows are Y, U, V of R, G, B in 0..1; and back.
@@ -258,14 +258,6 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
     opposite = dict(metadata.keypoint_flip_map)
     opposite |= {right: left for left, right in opposite.items()}
     return [metadata.keypoint_names.index(opposite.get(name, name)) for name in metadata.keypoint_names]
-
-
-def get_fed_loss_cls_weights(dataset_names: str | Sequence[str], freq_weight_power: float = 1.0) -> Tensor:
-    """(K,) float: the number of images per class, to the given power, for the federated loss of LVIS."""
-    names = [dataset_names] if isinstance(dataset_names, str) else dataset_names
-    check_metadata_consistency("class_image_count", names)
-    counts = sorted(MetadataCatalog.get(names[0]).class_image_count, key=lambda entry: entry["id"])
-    return torch.tensor([entry["image_count"] for entry in counts]).float() ** freq_weight_power
 
 
 def gen_crop_transform_with_instance(

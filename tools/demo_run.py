@@ -21,7 +21,7 @@ import mask2former_ext as m
 from mask2former_ext.data.image_io import read_image
 from mask2former_ext.data.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, results_table, setup
-from mask2former_ext.visualize import draw_panoptic, panoptic_truth
+from mask2former_ext.visualize import draw_panoptic, enlarge, panoptic_truth
 
 CONFIG = "configs/mask2former/shapes_panoptic.yaml"
 
@@ -78,7 +78,7 @@ def _draw(cfg, weights: str, path: str, columns: int) -> None:
         image = read_image(record["file_name"], "RGB")
         truth = draw_panoptic(image, panoptic_truth(record), metadata)
         seen = draw_panoptic(image, predictor(image)["panoptic_seg"], metadata)
-        strips.append(np.concatenate([image, truth, seen]))
+        strips.append(np.concatenate([enlarge(image), truth, seen]))
     Image.fromarray(np.concatenate(strips, axis=1)).save(path)
 
 

@@ -1,0 +1,136 @@
+"""The command line of demo/demo.py, with a made predictor in the place of a trained model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+
+SIZE = (40, 60)
+
+
+class MadePredictor:
+    """Left half dog 0.9, right half cat 0.4, in every task that the configuration switches on."""
+
+    metadata = None
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.tasks = cfg.MODEL.MASK_CLASSIFIER
+
+    def __call__(self, image: np.ndarray) -> dict:
+        left = torch.zeros(image.shape[:2], dtype=torch.bool)
+        left[:, : image.shape[1] // 2] = True
+        masks, scores = torch.stack([left, ~left]), torch.tensor([0.9, 0.4])
+        result = {}
+        if self.tasks.SEMANTIC_ON:
+            result["sem_seg"] = masks * scores[:, None, None]
+        if self.tasks.INSTANCE_ON:
+            boxes = Boxes(torch.tensor([[0.0, 0, 30, 40], [30, 0, 60, 40]]))
+            fields = {"pred_masks": masks, "pred_boxes": boxes, "scores": scores, "pred_classes": torch.tensor([0, 1])}
+            result["instances"] = Instances(image.shape[:2], **fields)
+        if self.tasks.PANOPTIC_ON:
+            kept = [i for i in (0, 1) if scores[i] > self.tasks.MIN_CLASS_PROB]
+            ids = sum((i + 1) * masks[i].int() for i in kept)
+            segments = [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept]
+            result["panoptic_seg"] = (ids, segments)
+        return result
+
+
+@pytest.fixture
+def demo(monkeypatch, repository):
+    """The module demo/demo.py with a made model behind it."""
+    spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
+    cfg = CfgNode({"MODEL": {"MASK_CLASSIFIER": switches, "DEVICE": "cpu"}})
+    monkeypatch.setattr(module.m, "load_config", lambda *_: cfg.clone(), raising=False)
+    monkeypatch.setattr(module.m, "Predictor", MadePredictor, raising=False)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two images and something that is none."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(np.full((*SIZE, 3), 99, dtype=np.uint8)).save(images / name)
+    (images / "notes.txt").write_text("no image")
+    return images
+
+
+def run(demo, inputs: list, output, *more: str) -> int:
+    arguments = ["--config-file", "any.yaml", "--input", *map(str, inputs), "--output", str(output), *more]
+    return demo.main(arguments)
+
+
+def test_a_folder_gives_an_overlay_for_each_image_and_task(demo, folder, tmp_path):
+    assert run(demo, [folder], tmp_path / "out") == 0
+    expected = {f"{name}_{task}.png" for name in "ab" for task in ("semantic", "instance", "panoptic")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+
+
+def test_images_and_globs_count_once(demo, folder, tmp_path):
+    run(demo, [folder / "a.png", folder / "*.png"], tmp_path / "out", "--task", "panoptic")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_panoptic.png"]
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(demo, folder, tmp_path):
+    other = tmp_path / "a.png"
+    other.write_bytes((folder / "a.png").read_bytes())
+    run(demo, [folder / "a.png", other], tmp_path / "out", "--task", "semantic")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_semantic.png", "a_2_semantic.png"}
+
+
+def test_a_broken_image_is_told_in_a_line_and_the_rest_goes_on(demo, folder, tmp_path, capsys):
+    (folder / "a.png").write_bytes(b"no image")
+    assert run(demo, [folder, tmp_path / "absent.jpg"], tmp_path / "out", "--task", "panoptic") == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert [("absent.jpg" in line, "a.png" in line) for line in errors] == [(True, False), (False, True)]
+    assert (tmp_path / "out" / "b_panoptic.png").exists()
+
+
+def test_label_files_hold_what_was_predicted(demo, folder, tmp_path):
+    run(demo, [folder / "a.png"], tmp_path, "--save", "labels", "--confidence-threshold", "0.3")
+    panoptic, semantic, instance = (
+        np.asarray(Image.open(tmp_path / f"a_{task}_labels.png"))[0, [0, -1]].tolist()
+        for task in ("panoptic", "semantic", "instance")
+    )
+    assert (panoptic, semantic, instance) == ([[1, 0, 0], [2, 0, 0]], [0, 1], [1, 2])
+
+
+def test_the_threshold_has_an_effect_in_every_task(demo, folder, tmp_path):
+    run(demo, [folder / "a.png"], tmp_path, "--save", "labels", "--confidence-threshold", "0.5")
+    right = {
+        task: np.asarray(Image.open(tmp_path / f"a_{task}_labels.png"))[0, -1].tolist()
+        for task in ("semantic", "instance", "panoptic")
+    }
+    assert right == {"semantic": 255, "instance": 0, "panoptic": [0, 0, 0]}
+
+
+def test_json_lists_what_was_found(demo, folder, tmp_path):
+    run(demo, [folder / "a.png"], tmp_path, "--save", "json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert (content["height"], content["width"]) == SIZE
+    assert [(s["category_id"], s["area"]) for s in content["panoptic"]] == [(0, 1200), (1, 1200)]
+    assert [s["area"] for s in content["semantic"]] == [1200, 1200]
+    assert [(i["bbox"], round(i["score"], 2)) for i in content["instance"]] == [([0, 0, 30, 40], 0.9)]
+
+
+def test_an_output_that_cannot_be_made_is_told_in_a_line(demo, folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(demo, [folder], tmp_path / "file" / "below") == 2
+    assert capsys.readouterr().err.startswith("demo.py: error: ")
+
+
+def test_a_threshold_outside_0_to_1_is_refused(demo, folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(demo, [folder], tmp_path, "--confidence-threshold", "50")
+    assert "--confidence-threshold is 50.0, but must lie in [0, 1]" in capsys.readouterr().err

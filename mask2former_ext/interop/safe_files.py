@@ -33,9 +33,10 @@ def read_tensor_file(path: str) -> dict[str, Tensor]:
             with torch.serialization.safe_globals(_numpy_globals()):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError, UnicodeDecodeError) as error:
-        # PyTorch's own message advises to turn safety off; only its last part says what was found.
-        found = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0]
-        raise ValueError(f"{path}: not a weight file that can be read safely: {found}") from error
+        # PyTorch's own message advises at length to turn safety off; one line of it says what was found.
+        lines = str(error).splitlines() or [type(error).__name__]
+        found = next((line for line in lines if "GLOBAL" in line), lines[0])
+        raise ValueError(f"{path}: not a weight file that can be read safely: {found.strip()}") from error
     return _tensors(content, path)
 
 

@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     paths, failures = find_images(args.input)
     stems: set[str] = set()
-    for path in tqdm(paths, unit="image", disable=None):
+    for path in tqdm(paths, unit="image"):
         try:
             image = read_image(path, "RGB")
         except BrokenImageError as error:
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     for failure in failures:
         print(f"demo.py: error: {failure}", file=sys.stderr)
     print(f"{len(stems)} of {len(paths)} images segmented, results in {output}")
-    return 1 if failures else 0
+    return int(bool(failures))
 
 
 def configure(args: argparse.Namespace):

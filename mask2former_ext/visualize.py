@@ -110,7 +110,8 @@ def enlarge(image: Image) -> Image:
     if factor == 1:
         return np.ascontiguousarray(image)
     size = (image.shape[1] * factor, image.shape[0] * factor)
-    return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
+    larger = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(larger, dtype=np.uint8)
 
 
 def class_name(metadata: Any, k: int, is_thing: bool = False) -> str:
@@ -138,7 +139,8 @@ def _factor(image: Image) -> int:
 
 def _colour_slots(classes: NDArray[np.integer]) -> NDArray[np.int64]:
     """Classes (N) -> places in the palette (N): a class's own place, or the next that no other class has taken."""
-    size, slot_of = len(_PALETTE.colors), {}
+    size = len(_PALETTE.colors)
+    slot_of: dict[int, int] = {}
     for k in np.unique(classes).tolist():
         slot = k % size
         while slot in slot_of.values() and len(slot_of) < size:

@@ -466,7 +466,7 @@ def test_instances_and_labels_of_one_image_are_merged():
 def test_cityscapes_instances_are_read_from_their_png(tmp_path: Path):
     from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 
-    ids = np.zeros((4, 6), dtype=np.int32)
+    ids = np.zeros((4, 6), dtype=np.uint16)
     ids[1:3, 1:4], ids[3, 4:], ids[0, 0] = 26001, 26, 7  # a car, cars as a crowd one pixel high, road
     for folder in ("images", "truth"):
         (tmp_path / folder / "ulm").mkdir(parents=True)

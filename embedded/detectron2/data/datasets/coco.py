@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
+from detectron2.structures import BoxMode, PolygonMasks
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import file_lock
 from pycocotools.coco import COCO
@@ -149,9 +149,7 @@ def _area(annotation: dict[str, Any], bbox: list[float]) -> float:
     """Of the mask where there is one (polygons by their outline, RLE by pixels), else of the box (XYWH or XYWHA)."""
     segmentation = annotation.get("segmentation")
     if segmentation is None:
-        if len(bbox) == 5:
-            return RotatedBoxes([bbox]).area()[0].item()
-        return Boxes([BoxMode.convert(bbox, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)]).area()[0].item()
+        return bbox[2] * bbox[3]
     if isinstance(segmentation, list):
         return PolygonMasks([segmentation]).area()[0].item()
     if isinstance(segmentation, dict):

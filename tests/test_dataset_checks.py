@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -189,6 +190,12 @@ def test_two_processes_share_out_the_batch_of_one(cfg: CfgNode, monkeypatch: pyt
         monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
         shares += names_and_seeds(build_train_loader(cfg), 2)[:2]
     assert sorted(shares) == sorted(joint)
+
+
+def test_images_without_things_are_learned_from_in_panoptic_training(cfg: CfgNode, root: Path) -> None:
+    path = root / "shapes" / "instances_train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    assert len(names_and_seeds(build_train_loader(cfg), 1)) == 4
 
 
 def test_every_epoch_shows_each_image_once_in_an_order_of_its_own() -> None:

@@ -246,7 +246,7 @@ def test_bgr_is_rgb_turned_round(tmp_path: Path) -> None:
 
 
 def paletted(path: Path) -> str:
-    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), mode="L").convert("P")
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
     image.putpalette([9, 8, 7, 1, 2, 3])
     image.putdata([0, 1])
     image.save(path)

@@ -155,16 +155,21 @@ def _move_builtin(root: str) -> None:
 def _register_panoptic(
     name: str, paths: Mapping[str, str], classes: Mapping[str, Any], semantic_root: str, **metadata: Any
 ) -> None:
-    load = partial(
-        panoptic_records,
+    load = partial(_load_panoptic, paths, classes, semantic_root)
+    metadata = {"ignore_label": 255, "label_divisor": 1000, "sem_seg_root": semantic_root, **metadata}
+    _register(name, load, {**paths, **classes, **metadata})
+
+
+def _load_panoptic(paths: Mapping[str, str], classes: Mapping[str, Any], semantic_root: str) -> list[dict[str, Any]]:
+    # The label files say what the panoptic PNGs say too; whoever did not make them can do without.
+    return panoptic_records(
         paths["panoptic_json"],
         paths["image_root"],
         paths["panoptic_root"],
         contiguous_ids=classes["stuff_dataset_id_to_contiguous_id"],
         thing_ids=classes["thing_dataset_id_to_contiguous_id"],
-        semantic_root=semantic_root,
+        semantic_root=semantic_root if os.path.isdir(semantic_root) else None,
     )
-    _register(name, load, {"ignore_label": 255, "label_divisor": 1000, **paths, **classes, **metadata})
 
 
 def _register_semantic(name: str, image_root: str, label_root: str, extension: str, **metadata: Any) -> None:
@@ -194,7 +199,7 @@ def _register_ade20k(root: str, split: str, folder: str) -> None:
     classes = panoptic_metadata(categories)
     labels = os.path.join(root, "annotations_detectron2", folder)
     name = f"ade20k_panoptic_{split}"
-    _register_panoptic(name, paths, classes, labels, evaluator_type="ade20k_panoptic_seg", sem_seg_root=labels)
+    _register_panoptic(name, paths, classes, labels, evaluator_type="ade20k_panoptic_seg")
 
     name = f"ade20k_instance_{split}"
     things = {
@@ -221,7 +226,6 @@ def _register_mapillary_vistas(root: str, split: str, folder: str) -> None:
         classes,
         labels,
         evaluator_type="mapillary_vistas_panoptic_seg",
-        sem_seg_root=labels,
         ignore_label=65,
     )
     stuff = {key: classes[key] for key in ("stuff_classes", "stuff_colors")}
@@ -246,9 +250,8 @@ def _register_coco_panoptic(root: str, split: str) -> None:
         f"coco_2017_{split}_panoptic_with_sem_seg",
         paths,
         panoptic_metadata(categories),
-        (labels := os.path.join(root, "coco", f"panoptic_semseg_{split}2017")),
+        os.path.join(root, "coco", f"panoptic_semseg_{split}2017"),
         evaluator_type="coco_panoptic_seg",
-        sem_seg_root=labels,
     )
 
 

@@ -23,11 +23,11 @@ def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 
     that goes on at `start_iteration` sees what it would have seen. Other samplers draw as Detectron2's do.
     """
     mapper = Mapper(cfg, True) if mapper is None else mapper
+    # An image without a thing still has stuff to learn, so it is left out of instance training only.
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and cfg.INPUT.TARGETS == "instance"
+    records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        return build_detection_train_loader(cfg, mapper=mapper)
-    records = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, proposal_files=None
-    )
+        return build_detection_train_loader(cfg, mapper=mapper, dataset=records)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     start = start_iteration * cfg.SOLVER.IMS_PER_BATCH
     return build_detection_train_loader(

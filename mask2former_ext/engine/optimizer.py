@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver import maybe_add_gradient_clipping
+from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
 _NORMS = (

@@ -21,6 +21,7 @@ REQUIRES = [
     "iopath>=0.1.9,<0.2",
     "yacs>=0.1.8,<0.2",
     "PyYAML>=6,<7",
+    "typing_extensions>=4.10,<5",
     "timm>=1.0.9,<2",
     "supervision>=0.30,<1",
     "tensorboard>=2.16,<3",

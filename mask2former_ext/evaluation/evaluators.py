@@ -127,7 +127,9 @@ class InstanceEvaluator(DatasetEvaluator):
             self._image_id_of = self._match_images(self._coco)
         else:
             self._categories = self._dataset.thing_categories()
-            logger.warning(
+            named = self._dataset.metadata.get("json_file") is not None
+            logger.log(
+                logging.WARNING if named else logging.INFO,
                 "Data set %s has no instances json (metadata json_file: %s). AP is measured against %s instead.",
                 self._dataset.name,
                 self._dataset.metadata.get("json_file"),

@@ -10,6 +10,7 @@ and weights in float32, and no cast is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,12 +96,12 @@ def _empty_gradients(
     )
 
 
-def _save_for_backward(ctx, inputs, output) -> None:  # noqa: ARG001  torch passes it by this name
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  passed by this name
     value, ctx.spatial_shapes, sampling_locations, attention_weights = inputs
     ctx.save_for_backward(value, sampling_locations, attention_weights)
 
 
-def _differentiate(ctx, grad_output: Tensor):
+def _differentiate(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
     value, sampling_locations, attention_weights = ctx.saved_tensors
     grad_value, grad_locations, grad_weights = _backward(
         grad_output, value, ctx.spatial_shapes, sampling_locations, attention_weights

@@ -1,0 +1,125 @@
+"""Backbones under Detectron2's registry, and their keys. Detectron2's own ResNets need nothing from here.
+
+Both heed `MODEL.BACKBONE.FREEZE_AT`: 0 freezes nothing, 1 what comes before res2, 2 also res2, and so on.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from detectron2.config import CfgNode as CN
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch import Tensor
+
+from mask2former_ext.layers.swin import SwinTransformer
+
+logger = logging.getLogger(__name__)
+
+
+def add_backbone_config(cfg: CN) -> None:
+    """Add MODEL.SWIN (for MODEL.BACKBONE.NAME D2SwinTransformer) and MODEL.TIMM (for TimmBackbone), in place."""
+    swin = cfg.MODEL.SWIN = CN()
+    swin.PRETRAIN_IMG_SIZE = 224  # px; counts with APE only
+    swin.PATCH_SIZE = 4  # px
+    swin.EMBED_DIM = 96  # channels of res2, doubled in each further stage; C in the paper
+    swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
+    swin.NUM_HEADS = [3, 6, 12, 24]
+    swin.WINDOW_SIZE = 7  # cells; M in the paper
+    swin.MLP_RATIO = 4.0
+    swin.QKV_BIAS = True
+    swin.QK_SCALE = None  # factor of the attention logits; None: 1 / sqrt(channels of a head)
+    swin.DROP_RATE = 0.0
+    swin.ATTN_DROP_RATE = 0.0
+    swin.DROP_PATH_RATE = 0.3  # of the last block, rising linearly from 0
+    swin.APE = False  # learned absolute position embedding
+    swin.PATCH_NORM = True
+    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    swin.USE_CHECKPOINT = False  # recompute blocks in the backward pass: less memory, more time
+
+    node = cfg.MODEL.TIMM = CN()
+    node.NAME = "convnext_tiny"  # as in timm.list_models()
+    node.PRETRAINED = False  # fetch timm's weights when the model is built
+    node.OUT_FEATURES = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
+    node.DROP_PATH_RATE = 0.0
+    node.PYRAMID_CHANNELS = 256  # of every level of the pyramid that a plain ViT gets
+
+
+class _PyramidBackbone(Backbone):
+    """What Detectron2 asks of a backbone, for a network that has `num_features` and `strides` by output name."""
+
+    num_features: dict[str, int]
+    strides: dict[str, int]
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {
+            name: ShapeSpec(channels=channels, stride=self.strides[name])
+            for name, channels in self.num_features.items()
+        }
+
+    @property
+    def size_divisibility(self) -> int:
+        """The coarsest stride of such a pyramid, whichever outputs are asked for."""
+        return 32
+
+
+@BACKBONE_REGISTRY.register()
+class D2SwinTransformer(SwinTransformer, _PyramidBackbone):
+    """The published Swin Transformer from `cfg.MODEL.SWIN`."""
+
+    def __init__(self, cfg: CN, input_shape: ShapeSpec) -> None:
+        node = cfg.MODEL.SWIN
+        super().__init__(
+            pretrain_img_size=node.PRETRAIN_IMG_SIZE,
+            patch_size=node.PATCH_SIZE,
+            in_channels=input_shape.channels,
+            embed_dim=node.EMBED_DIM,
+            depths=node.DEPTHS,
+            num_heads=node.NUM_HEADS,
+            window_size=node.WINDOW_SIZE,
+            mlp_ratio=node.MLP_RATIO,
+            qkv_bias=node.QKV_BIAS,
+            qk_scale=node.QK_SCALE,
+            drop_rate=node.DROP_RATE,
+            attn_drop_rate=node.ATTN_DROP_RATE,
+            drop_path_rate=node.DROP_PATH_RATE,
+            ape=node.APE,
+            patch_norm=node.PATCH_NORM,
+            out_features=node.OUT_FEATURES,
+            use_checkpoint=node.USE_CHECKPOINT,
+            freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        )
+        _tell_frozen(cfg)
+
+
+@BACKBONE_REGISTRY.register()
+class TimmBackbone(_PyramidBackbone):
+    """A model of timm from `cfg.MODEL.TIMM`."""
+
+    def __init__(self, cfg: CN, input_shape: ShapeSpec) -> None:
+        # Here, since importing timm takes a second that other backbones need not wait.
+        from mask2former_ext.layers.timm_backbone import TimmFeatures
+
+        super().__init__()
+        node = cfg.MODEL.TIMM
+        if input_shape.channels != 3:
+            raise ValueError(f"TimmBackbone takes images of 3 channels; MODEL.PIXEL_MEAN has {input_shape.channels}")
+        self.features = TimmFeatures(
+            node.NAME,
+            pretrained=node.PRETRAINED,
+            out_features=node.OUT_FEATURES,
+            freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+            drop_path_rate=node.DROP_PATH_RATE or None,
+            pyramid_channels=node.PYRAMID_CHANNELS,
+        )
+        self.num_features, self.strides = self.features.num_features, self.features.strides
+        _tell_frozen(cfg)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return self.features(image)
+
+
+def _tell_frozen(cfg: CN) -> None:
+    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
+    if freeze_at:
+        logger.info("MODEL.BACKBONE.FREEZE_AT %d: the backbone is not trained up to that stage", freeze_at)

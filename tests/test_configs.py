@@ -137,7 +137,7 @@ def test_tasks_and_classes_are_those_of_the_name(name):
 def comparable(cfg) -> dict:
     """All keys but those that nobody reads: test-time augmentation is not used, nor a ResNet's keys beside a Swin."""
     swin = cfg.MODEL.BACKBONE.NAME == "D2SwinTransformer"
-    unread = ("TEST.AUG.", "MODEL.RESNETS.", "MODEL.BACKBONE.FREEZE_AT", "MODEL.WEIGHTS") if swin else ("TEST.AUG.",)
+    unread = ("TEST.AUG.", "MODEL.RESNETS.", "MODEL.WEIGHTS") if swin else ("TEST.AUG.",)
     return {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in leaves(cfg)

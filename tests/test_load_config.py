@@ -217,6 +217,12 @@ def test_mappers_that_always_flip_flip_whatever_the_key_says(write):
     assert load_config(write(UPSTREAM), ["INPUT.RANDOM_FLIP", "none"]).INPUT.RANDOM_FLIP == "horizontal"
 
 
+def test_a_published_swin_is_trained_whole(write):
+    # Upstream's Swin does not know FREEZE_AT, whose default would freeze the first stage of ours.
+    cfg = load_config(write(UPSTREAM), ["MODEL.BACKBONE.NAME", "D2SwinTransformer", "MODEL.BACKBONE.FREEZE_AT", "2"])
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+
+
 def test_overrides_may_be_in_either_language(write):
     overrides = ["MODEL.MASK_FORMER.DEC_LAYERS", "4", "MODEL.MASK2FORMER.NUM_POINTS", "100", "SEED", "1"]
     cfg = load_config(write(UPSTREAM), overrides)

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from detectron2.config import get_cfg
@@ -14,6 +15,8 @@ from detectron2.modeling import build_backbone
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import mask2former_ext.backbones  # noqa: F401  # registers Swin and timm's
+from mask2former_ext.config import add_config
 from mask2former_ext.interop.weights import detectron2_resnet_name, load_weights, read_weights
 
 STATE = {"backbone.a.weight": torch.arange(6.0).reshape(2, 3), "sem_seg_head.b": torch.tensor([1, 2])}
@@ -197,6 +200,31 @@ def test_torchvisions_resnet_loads_into_detectron2s(tmp_path):
     report = load_weights(model, saved(tmp_path, source))
     assert (report.missing, report.unexpected, report.wrong_shape) == ([], [], [])
     assert torch.equal(model.state_dict()["backbone.res3.0.shortcut.weight"], source["layer2.0.downsample.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "test_vit"])
+def test_timms_own_files_load_into_its_feature_extractors(tmp_path, name):
+    cfg = get_cfg()
+    add_config(cfg)
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.NAME = "TimmBackbone", name
+    model = nn.Module()
+    model.backbone = build_backbone(cfg)
+    report = load_weights(model, saved(tmp_path, timm.create_model(name).state_dict()))
+    assert [name for name in report.missing if "pyramid" not in name] == []
+    assert (report.unexpected, report.wrong_shape) == ([], [])
+
+
+def test_swins_own_file_loads_but_for_the_norms_that_it_lacks(tmp_path):
+    cfg = get_cfg()
+    add_config(cfg)
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS = "D2SwinTransformer", 12, [1, 1, 1, 1]
+    model, other = nn.Module(), build_backbone(cfg)
+    model.backbone = build_backbone(cfg)
+    state = {name: value for name, value in other.state_dict().items() if not name.startswith("norm")}
+    strangers = ("norm.weight", "head.bias", "layers.0.blocks.0.attn_mask")  # of the published classifier
+    report = load_weights(model, saved(tmp_path, state | {name: torch.zeros(1) for name in strangers}))
+    assert (report.unexpected, len(report.needless)) == ([], 3)
+    assert report.missing == [f"backbone.norm{i}.{part}" for i in range(4) for part in ("bias", "weight")]
 
 
 @pytest.mark.parametrize(

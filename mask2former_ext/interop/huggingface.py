@@ -180,6 +180,7 @@ def _swin_keys(config: Mapping[str, Any], path: str) -> dict[str, Any]:
     }
     return {
         "MODEL.BACKBONE.NAME": "D2SwinTransformer",
+        "MODEL.BACKBONE.FREEZE_AT": 0,
         **{f"MODEL.SWIN.{key}": value for key, value in values.items()},
     }
 
@@ -248,6 +249,7 @@ _OUR_BLOCK = r"backbone.layers.\1.blocks.\2."
 _NAMES = [
     (_BACKBONE + r"embeddings\.patch_embeddings\.projection\.(.*)", r"backbone.patch_embed.proj.\1"),
     (_BACKBONE + r"embeddings\.norm\.(.*)", r"backbone.patch_embed.norm.\1"),
+    (_BACKBONE + r"layernorm\.(.*)", r"backbone.norm.\1"),  # a classifier's last norm, which no feature map passes
     (_BLOCK + r"layernorm_before\.(.*)", _OUR_BLOCK + r"norm1.\3"),
     (_BLOCK + r"layernorm_after\.(.*)", _OUR_BLOCK + r"norm2.\3"),
     (_BLOCK + r"attention\.(?:self|relative_position_bias)\.(relative_position_\w+)", _OUR_BLOCK + r"attn.\3"),

@@ -27,6 +27,7 @@ HEAD = "MODEL.SEM_SEG_HEAD."
 CLASSIFIER = "MODEL.MASK_CLASSIFIER."
 MASK2FORMER = "MODEL.MASK2FORMER."
 PIXEL_DECODER = "MODEL.MASK2FORMER.PIXEL_DECODER."
+SWIN_BACKBONE = "D2SwinTransformer"
 DEEPLAB_BACKBONE = "build_resnet_deeplab_backbone"
 DEEPLAB_RESNET = ("MODEL.RESNETS.STEM_TYPE", "MODEL.RESNETS.RES4_DILATION", "MODEL.RESNETS.RES5_MULTI_GRID")
 
@@ -313,6 +314,8 @@ def _apply(table: Architecture, theirs: CN, ours: CN, source: str) -> CN:
         set_key(cfg, key, value)
     if table.renamed and cfg.INPUT.AUGMENTATION == "resize_crop":
         cfg.INPUT.RANDOM_FLIP = "horizontal"  # the mask_former_* mappers flip so whatever the key says
+    if theirs.MODEL.BACKBONE.NAME == SWIN_BACKBONE:
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0  # upstream's Swin does not read this key, ours does
     if table.name:
         cfg.MODEL.META_ARCHITECTURE = table.name
     if not table.built:

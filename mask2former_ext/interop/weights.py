@@ -25,7 +25,8 @@ _NAMES_SHOWN = 8
 # Tensors that files hold and no model of ours needs: batch counters, normalisation constants, classification heads.
 _NEEDLESS = re.compile(
     r"(.*\.)?num_batches_tracked|pixel_mean|pixel_std|criterion\.empty_weight"
-    r"|backbone\.(bottom_up\.)?(layers\.\d+\.blocks\.\d+\.attn_mask|(stem\.)?fc\..*|head\..*|norm\..*|classifier\..*)"
+    r"|backbone\.(bottom_up\.|features\.body\.(model\.)?)?"
+    r"(layers\.\d+\.blocks\.\d+\.attn_mask|(stem\.)?fc\..*|head\..*|norm\..*|classifier\..*)"
 )
 # Tensors that models hold and files may lack: they follow from the configuration.
 _DERIVED = re.compile(r"(.*\.)?(num_batches_tracked|relative_position_index)|criterion\.empty_weight")
@@ -41,6 +42,9 @@ def read_weights(path: str) -> dict[str, Tensor]:
     if huggingface.is_folder(path):
         return huggingface.read_folder(path)
     return read_tensor_file(PathManager.get_local_path(path))
+
+# What stands on top of a pretrained network within `backbone`, and which its file therefore lacks.
+_ON_TOP = re.compile(r"backbone\.(features\.pyramid|fpn_(lateral|output)\d|norm\d)\..*")
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _compare(path: str, state: Mapping[str, Tensor], expected: Mapping[str, Tens
 
 
 def _check_backbone(report: LoadReport, expected: Mapping[str, Tensor]) -> None:
-    needed = [name for name in expected if name.startswith("backbone.") and not _DERIVED.fullmatch(name)]
+    backbone = [name for name in expected if name.startswith("backbone.")]
+    needed = [name for name in backbone if not (_DERIVED.fullmatch(name) or _ON_TOP.fullmatch(name))]
     loaded = set(report.matched)
     found = sum(name in loaded for name in needed)
     if not loaded or found < MIN_BACKBONE_SHARE * len(needed):
@@ -139,13 +144,15 @@ def _current_name(name: str, expected: Mapping[str, Tensor]) -> str:
 
 def _backbone_renamings(expected: Mapping[str, Tensor]) -> list[Callable[[str], str]]:
     """Every way in which a backbone-only file's names may become the model's: a prefix, with or without renaming."""
-    known = ("backbone.", "backbone.bottom_up.", "backbone.model.", "backbone.bottom_up.model.")
+    timm = "backbone.features.body."
+    known = ("backbone.", "backbone.bottom_up.", timm, f"{timm}model.")
     prefixes = [prefix for prefix in known if any(name.startswith(prefix) for name in expected)] or ["backbone."]
+    conversions = (str, detectron2_resnet_name, timm_feature_name)
 
     def with_prefix(prefix: str, convert: Callable[[str], str]) -> Callable[[str], str]:
         return lambda name: prefix + convert(name)
 
-    return [with_prefix(prefix, convert) for prefix in prefixes for convert in (str, detectron2_resnet_name)]
+    return [with_prefix(prefix, convert) for prefix in prefixes for convert in conversions]
 
 
 def detectron2_resnet_name(name: str) -> str:
@@ -155,6 +162,11 @@ def detectron2_resnet_name(name: str) -> str:
     name = re.sub(r"\.downsample\.0\.", ".shortcut.", name)
     name = re.sub(r"\.downsample\.1\.", ".shortcut.norm.", name)
     return re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
+
+
+def timm_feature_name(name: str) -> str:
+    """A timm parameter's name as timm's feature extractor has it, which takes sequences apart: stages.0. -> stages_0."""
+    return re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", name)
 
 
 # ------------------------------------------------------------------------------------------------------------ report

@@ -1,0 +1,137 @@
+"""A Hugging Face Mask2Former, converted, gives the same logits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import mask2former_ext.models.mask2former  # noqa: F401  # registers the architecture
+from mask2former_ext.config import load_config
+from mask2former_ext.interop import huggingface
+from mask2former_ext.interop.weights import load_weights
+
+transformers = pytest.importorskip("transformers", reason="the conversion is held against transformers")
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+def backbone_config(kind: str):
+    if kind == "swin":
+        shape = {"embed_dim": 12, "depths": [1, 2, 2, 1], "num_heads": [1, 2, 3, 4], "window_size": 4}
+        return transformers.SwinConfig(**shape, out_features=STAGES)
+    return transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[16, 32, 64, 128], depths=[3, 4, 6, 3], out_features=STAGES
+    )
+
+
+def random_model(kind: str, *, hidden_dim: int = 32):
+    """A small model whose every tensor is random: norms, offsets and running statistics, too."""
+    config = transformers.Mask2FormerConfig(
+        backbone_config=backbone_config(kind),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=hidden_dim,
+        encoder_feedforward_dim=40,
+        encoder_layers=2,
+        decoder_layers=5,
+        num_attention_heads=4,
+        dim_feedforward=48,
+        num_queries=10,
+        num_labels=7,
+    )
+    model = transformers.Mask2FormerForUniversalSegmentation(config).eval()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 2.0)
+        elif tensor.dim() == 1 and tensor.is_floating_point():
+            tensor.normal_(1.0 if name.endswith("weight") else 0.0, 0.3)
+    return model
+
+
+@pytest.fixture(scope="module", params=["swin", "resnet"])
+def pair(request, tmp_path_factory):
+    """A model of theirs and the folder that it was saved to."""
+    torch.manual_seed(0)
+    model = random_model(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    return model, str(folder)
+
+
+def converted(folder: str):
+    cfg = load_config(folder, ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg).eval()
+    return model, load_weights(model, cfg.MODEL.WEIGHTS)
+
+
+@torch.no_grad()
+def assert_same_logits(ours, theirs):
+    image = torch.randn(2, 3, 160, 192)
+    expected = theirs(pixel_values=image)
+    outputs = ours.sem_seg_head(ours.backbone(image), None)
+    torch.testing.assert_close(outputs["pred_logits"], expected.class_queries_logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs["pred_masks"], expected.masks_queries_logits, atol=1e-4, rtol=0)
+
+
+def test_class_and_mask_logits_are_those_of_transformers(pair):
+    theirs, folder = pair
+    ours, _ = converted(folder)
+    assert_same_logits(ours, theirs)
+
+
+def test_a_decoder_wider_than_its_pixel_decoder_converts_too(tmp_path):
+    theirs = random_model("resnet", hidden_dim=64)
+    theirs.save_pretrained(tmp_path)
+    assert_same_logits(converted(str(tmp_path))[0], theirs)
+
+
+def test_every_tensor_of_the_folder_finds_its_place(pair):
+    _, report = converted(pair[1])
+    assert (report.missing, report.unexpected, report.wrong_shape) == ([], [], [])
+
+
+def test_names_in_memory_and_on_disk_convert_alike(pair):
+    # transformers 5 renamed parts of Swin and still writes the old names to disk.
+    model, folder = pair
+    in_memory = huggingface.convert_state_dict(model.state_dict())
+    on_disk = huggingface.read_folder(folder)
+    assert all(torch.equal(in_memory[name], tensor) for name, tensor in on_disk.items())
+
+
+def test_the_configuration_counts_classes_and_layers_truly(tmp_path):
+    random_model("swin").save_pretrained(tmp_path)
+    model = load_config(str(tmp_path)).MODEL
+    assert (model.MASK_CLASSIFIER.NUM_CLASSES, model.MASK2FORMER.DECODER_LAYERS) == (7, 4)
+    assert (model.SWIN.EMBED_DIM, model.SWIN.DEPTHS, model.SWIN.WINDOW_SIZE) == (12, [1, 2, 2, 1], 4)
+
+
+def test_pixel_statistics_and_sizes_follow_the_preprocessor(tmp_path):
+    random_model("resnet").save_pretrained(tmp_path)
+    size = {"shortest_edge": 320, "longest_edge": 640}
+    content = {"image_mean": [0.5] * 3, "image_std": [1, 1, 1], "size": size}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
+    cfg = load_config(str(tmp_path))
+    assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == ([127.5] * 3, [255.0] * 3)
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT) == (320, 640, "RGB")
+
+
+def test_a_backbone_that_cannot_be_converted_is_named(tmp_path):
+    content = {"model_type": "mask2former", "backbone_config": {"model_type": "focalnet"}}
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match="backbone is of type 'focalnet'; swin and resnet can be converted"):
+        load_config(str(tmp_path))
+
+
+def test_a_folder_without_weights_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "mask2former"}')
+    with pytest.raises(ValueError, match=r"no \*\.safetensors"):
+        huggingface.read_folder(str(tmp_path))
+
+
+def test_query_key_and_value_must_all_be_there():
+    name = "model.transformer_module.decoder.layers.0.self_attn.{}_proj.weight"
+    with pytest.raises(ValueError, match=r"only \['k', 'q'\] are in the file"):
+        huggingface.convert_state_dict({name.format("q"): torch.zeros(2, 2), name.format("k"): torch.zeros(2, 2)})

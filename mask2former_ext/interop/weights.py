@@ -165,7 +165,7 @@ def detectron2_resnet_name(name: str) -> str:
 
 
 def timm_feature_name(name: str) -> str:
-    """A timm parameter's name as timm's feature extractor has it, which takes sequences apart: stages.0. -> stages_0."""
+    """A timm parameter's name as its feature extractor has it, which takes sequences apart: stages.0. -> stages_0."""
     return re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", name)
 
 

@@ -480,6 +480,24 @@ def test_cityscapes_instances_are_read_from_their_png(tmp_path: Path):
 
 
 @embedded_only
+def test_a_later_cityscapes_polygon_covers_an_earlier_one(tmp_path: Path):
+    pytest.importorskip("shapely")
+    from detectron2.data.datasets.cityscapes import load_cityscapes_instances
+
+    car, people = [[0, 2], [9, 2], [9, 6], [0, 6]], [[6, 0], [12, 0], [12, 8], [6, 8]]
+    objects = [{"label": "car", "polygon": car}, {"label": "persongroup", "polygon": people}]
+    for folder in ("images", "truth"):
+        (tmp_path / folder / "ulm").mkdir(parents=True)
+    (tmp_path / "images/ulm/x_leftImg8bit.png").touch()
+    content = json.dumps({"imgHeight": 20, "imgWidth": 20, "objects": objects})
+    (tmp_path / "truth/ulm/x_gtFine_polygons.json").write_text(content)
+    (record,) = load_cityscapes_instances(str(tmp_path / "images"), str(tmp_path / "truth"))
+    # Pixels 6..12 with their whole area reach from 6 to 13, pixels 0..9 from 0 to 10, of which people cover 6 to 10.
+    found = [(a["category_id"], a["iscrowd"], a["bbox"][::2]) for a in record["annotations"]]
+    assert found == [(0, True, (6, 13)), (2, False, (0, 6))]
+
+
+@embedded_only
 @pytest.mark.parametrize("call", [utils.transform_proposals, lambda: DatasetCatalog.get("lvis_v1_val")])
 def test_what_is_left_out_says_how_to_install_the_real_one(call: Any):
     with pytest.raises(ImportError, match="pip install"):

@@ -57,7 +57,7 @@ def load_cityscapes_instances(
 ) -> list[dict[str, Any]]:
     """Records with the instances of the eight thing classes as polygons, or with `to_polygons` False as RLE.
 
-    from_json: read the polygons (needs shapely), otherwise the PNGs of instance ids (needs OpenCV for polygons).
+    from_json: read the polygons (needs shapely), otherwise the PNGs of instance ids.
     """
     assert to_polygons or not from_json, "from_json gives polygons only: from_json=False gives masks"
     records = []
@@ -133,9 +133,7 @@ def _instances_from_png(png_file: str, to_polygons: bool) -> tuple[dict[str, int
 
 
 def _outlines(mask: np.ndarray) -> list[list[int]]:
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError("polygons from masks need OpenCV: pip install opencv-python-headless") from error
+    import cv2  # only where it is used: it is slow to load
+
     contours = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[-2]
     return [contour.reshape(-1).tolist() for contour in contours if len(contour) >= 3]

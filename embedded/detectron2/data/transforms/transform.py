@@ -112,7 +112,7 @@ class RotationTransform(Transform):
     expand: make the output large enough for all of the rotated image and centre that in it (`center` then changes
         nothing); otherwise the size stays and corners are cut off.
     center: (x, y) in pixels, the middle of the image by default.
-    interp: an OpenCV interpolation flag, `cv2.INTER_LINEAR` by default. Rotating images needs OpenCV.
+    interp: an OpenCV interpolation flag, `cv2.INTER_LINEAR` by default.
     """
 
     def __init__(
@@ -149,10 +149,8 @@ class RotationTransform(Transform):
         if img.size == 0 or self.angle % 360 == 0:
             return img
         assert img.shape[:2] == (self.h, self.w), f"made for {(self.h, self.w)}, got an image of {img.shape[:2]}"
-        try:
-            import cv2
-        except ImportError as error:
-            raise ImportError("rotating images needs OpenCV: pip install opencv-python-headless") from error
+        import cv2  # only where it is used: it is slow to load
+
         if interp is None:
             interp = cv2.INTER_LINEAR if self.interp is None else self.interp
         return cv2.warpAffine(img, self.rm_image, (self.bound_w, self.bound_h), flags=interp)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from detectron2._left_out import left_out
 from detectron2.utils import comm
 from fvcore.nn.distributed import differentiable_all_reduce
 from torch import Tensor, nn
@@ -124,27 +125,6 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         return out.to(input.dtype) if half else out
 
 
-class CycleBatchNormList(nn.ModuleList):
-    """BatchNorm layers used in turn, call by call, with one affine weight and bias for all of them."""
-
-    def __init__(self, length: int, bn_class: type[nn.Module] = nn.BatchNorm2d, **kwargs: Any) -> None:
-        self._affine = kwargs.pop("affine", True)
-        super().__init__([bn_class(**kwargs, affine=False) for _ in range(length)])
-        if self._affine:
-            channels = self[0].num_features
-            self.weight = nn.Parameter(torch.ones(channels))
-            self.bias = nn.Parameter(torch.zeros(channels))
-        self._next = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self[self._next](x)
-        self._next = (self._next + 1) % len(self)
-        return out * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1) if self._affine else out
-
-    def extra_repr(self) -> str:
-        return f"affine={self._affine}"
-
-
 class LayerNorm(nn.Module):
     """Layer normalisation over the channels of (N, C, H, W)."""
 
@@ -159,6 +139,8 @@ class LayerNorm(nn.Module):
         last = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return last.permute(0, 3, 1, 2)
 
+
+(CycleBatchNormList,) = left_out(__name__, "CycleBatchNormList")
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": nn.BatchNorm2d,

@@ -177,7 +177,8 @@ class PolygonMasks:
 
     def area(self) -> Tensor:
         """(N,) areas, the polygons of one mask added up."""
-        return torch.tensor([sum(polygon_area(part[0::2], part[1::2]) for part in parts) for parts in self.polygons])
+        areas = [sum(polygon_area(part[0::2], part[1::2]) for part in parts) for parts in self.polygons]
+        return torch.tensor(areas, dtype=torch.float64)
 
     @staticmethod
     def cat(polymasks_list: list[PolygonMasks]) -> PolygonMasks:

@@ -49,8 +49,9 @@ class TimmFeatures(PartlyFrozen):
     ) -> None:
         super().__init__()
         _check_names(name, out_features)
-        if not 0 <= freeze_at <= len(STRIDES) + 1:
-            raise ValueError(f"freeze_at must be 0 to {len(STRIDES) + 1}, got {freeze_at}")
+        last_stage = 2 + max(list(STRIDES).index(feature) for feature in out_features)
+        if not 0 <= freeze_at <= last_stage:
+            raise ValueError(f"freeze_at must be 0 to {last_stage}, got {freeze_at}")
         self.name = name
         self.strides = {feature: stride for feature, stride in STRIDES.items() if feature in out_features}
         options: dict[str, Any] = {"features_only": True, "pretrained": pretrained, "drop_path_rate": drop_path_rate}
@@ -59,6 +60,7 @@ class TimmFeatures(PartlyFrozen):
             self.body = timm.create_model(name, out_indices=1, dynamic_img_size=True, **options)
             self.pyramid = self._build_pyramid(pyramid_channels)
             self.num_features = dict.fromkeys(self.strides, pyramid_channels)
+            self._check_shapes()
             self._freeze_vit(freeze_at)
         else:
             self.body = timm.create_model(name, **options)
@@ -68,8 +70,8 @@ class TimmFeatures(PartlyFrozen):
                 self.body = timm.create_model(name, out_indices=tuple(range(used)), **options)
             channels = self.body.feature_info.channels()
             self.num_features = {feature: channels[index] for feature, index in self._indices.items()}
+            self._check_shapes()
             self._freeze_stages(freeze_at)
-        self._check_shapes()
 
     def _build_pyramid(self, channels: int) -> SimpleFeaturePyramid:
         patch_size = self.body.feature_info.reduction()[-1]
@@ -100,17 +102,17 @@ class TimmFeatures(PartlyFrozen):
     def _freeze_stages(self, freeze_at: int) -> None:
         if not freeze_at:
             return
-        # In a ModuleDict the order is that of the computation, and a feature's module is a direct child.
-        if not isinstance(self.body, nn.ModuleDict):
+        features: Any = self.body.feature_info
+        by_stride = dict(zip(features.reduction(), features.module_name(), strict=True))
+        # Through the end of the stage named, for freeze_at 1 short of the stage of res2. Where timm gives the stages as
+        # direct children, their order is that of the computation.
+        last = by_stride[2 ** max(freeze_at, 2)].replace(".", "_")
+        names = [child for child, _ in self.body.named_children()]
+        if last not in names:
             raise ValueError(
                 f"stages of {self.name} cannot be told apart for freezing: set freeze_at 0, not {freeze_at}"
             )
-        features: Any = self.body.feature_info
-        by_stride = dict(zip(features.reduction(), features.module_name(), strict=True))
-        # Through the end of the stage named, for freeze_at 1 short of the stage of res2.
-        last = by_stride[2 ** max(freeze_at, 2)].replace(".", "_")
-        names = list(self.body)
-        self.freeze(self.body[child] for child in names[: names.index(last) + (freeze_at > 1)])
+        self.freeze(self.body.get_submodule(child) for child in names[: names.index(last) + (freeze_at > 1)])
 
     @torch.no_grad()
     def _check_shapes(self) -> None:

@@ -177,6 +177,18 @@ def test_two_runs_of_one_seed_see_the_same_images_with_the_same_sampling_seeds(c
     assert first == second
 
 
+def test_workers_do_not_change_what_is_seen(cfg: CfgNode) -> None:
+    alone = names_and_seeds(build_train_loader(cfg), 5)
+    cfg.DATALOADER.NUM_WORKERS = 2
+    assert names_and_seeds(build_train_loader(cfg), 5) == alone
+
+
+def test_rejects_a_batch_that_the_processes_cannot_share(cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 3)
+    with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH is 4, not a multiple of 3"):
+        build_train_loader(cfg)
+
+
 def test_a_run_that_goes_on_sees_what_it_would_have_seen(cfg: CfgNode) -> None:
     whole = names_and_seeds(build_train_loader(cfg), 5)
     assert names_and_seeds(build_train_loader(cfg, start_iteration=2), 3) == whole[2 * 4 :]
@@ -188,7 +200,7 @@ def test_two_processes_share_out_the_batch_of_one(cfg: CfgNode, monkeypatch: pyt
     shares = []
     for rank in range(2):
         monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
-        shares += names_and_seeds(build_train_loader(cfg), 2)[:2]
+        shares += names_and_seeds(build_train_loader(cfg), 1)
     assert sorted(shares) == sorted(joint)
 
 

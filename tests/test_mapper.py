@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,15 @@ def test_a_broken_image_is_left_out_as_often_as_allowed_then_stops_the_run(tmp_p
     assert broken(record) is None and broken(record) is None
     with pytest.raises(ValueError, match=r"cut.png.*number 3, more than DATALOADER.MAX_BROKEN_IMAGES \(2\)"):
         broken(record)
+
+
+def test_copies_of_the_mapper_count_broken_images_together(tmp_path: Path) -> None:
+    first = mapper(max_broken_images=1, targets="instance")
+    second = pickle.loads(pickle.dumps(first))
+    record = {"file_name": str(tmp_path / "absent.png"), "annotations": []}
+    assert first(record) is None
+    with pytest.raises(ValueError, match="number 2"):
+        second(record)
 
 
 def test_a_broken_image_at_test_time_raises(cfg: CfgNode, tmp_path: Path) -> None:

@@ -59,14 +59,9 @@ def read_panoptic(path: str) -> np.ndarray:
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """(height, width) of a picture as it is shown (after EXIF rotation), from its header alone."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except _READ_ERRORS as error:
-        raise BrokenImageError(f"{path}: cannot be read as a picture ({error})") from error
-    return (width, height) if sideways else (height, width)
+    """(height, width) of a picture turned upright. Reads all of it: raises BrokenImageError if it is cut off."""
+    width, height = ImageOps.exif_transpose(_load(path)).size
+    return height, width
 
 
 def check_size(path: str, size: Sequence[int], expected: Sequence[int], source: str) -> None:

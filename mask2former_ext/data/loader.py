@@ -8,19 +8,22 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList, MapDataset, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.utils import comm
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mask2former_ext.data.mapper import Mapper
 
 
 def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 0) -> Any:
-    """Detectron2's training loader over cfg.DATASETS.TRAIN; `mapper` defaults to `Mapper(cfg, True)`.
+    """An endless iterable of lists of mapped images of cfg.DATASETS.TRAIN; `mapper` defaults to `Mapper(cfg, True)`.
 
+    Each process gets IMS_PER_BATCH / processes images, all wider than high or all not if ASPECT_RATIO_GROUPING.
     With DATALOADER.SAMPLER_TRAIN "TrainingSampler", image number p of the run (step x IMS_PER_BATCH + its place in the
-    batch) and its `sampling_seed` depend on cfg.SEED and p alone: several processes make one joint batch, and a run
-    that goes on at `start_iteration` sees what it would have seen. Other samplers draw as Detectron2's do.
+    batch) and its `sampling_seed` depend on cfg.SEED and p alone, not on workers: several processes make one joint
+    batch, and a run that goes on at `start_iteration` sees what it would have seen (grouping aside).
+    Other samplers draw as Detectron2's do.
     """
     mapper = Mapper(cfg, True) if mapper is None else mapper
     # An image without a thing still has stuff to learn, so it is left out of instance training only.
@@ -30,14 +33,24 @@ def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 
         return build_detection_train_loader(cfg, mapper=mapper, dataset=records)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     start = start_iteration * cfg.SOLVER.IMS_PER_BATCH
-    return build_detection_train_loader(
-        OrderedRecords(records, seed),
-        mapper=mapper,
-        sampler=PlaceSampler(start + comm.get_rank(), comm.get_world_size()),
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+    processes = comm.get_world_size()
+    batch_size, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, processes)
+    if rest:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, not a multiple of {processes} processes")
+    grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    loader = DataLoader(
+        MapDataset(OrderedRecords(records, seed), mapper),
+        # The sampler is walked in the main process, so that the order does not depend on the number of workers.
+        sampler=PlaceSampler(start + comm.get_rank(), processes),
+        batch_size=None if grouping else batch_size,
+        collate_fn=_as_it_is,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+    return AspectRatioGroupedDataset(loader, batch_size) if grouping else loader
+
+
+def _as_it_is(example: Any) -> Any:
+    return example
 
 
 class PlaceSampler(Sampler):

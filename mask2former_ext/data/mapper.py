@@ -7,7 +7,10 @@ formats (its tutorials "Use Custom Datasets" and "Data Loading").
 from __future__ import annotations
 
 import logging
-import multiprocessing
+import os
+import tempfile
+import uuid
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,7 +84,9 @@ class Mapper:
         self.padded_side = padded_side
         self.crop_needs_semantic = crop_needs_semantic
         self.max_broken_images = max_broken_images
-        self._broken_images = multiprocessing.Value("i", 0)  # shared by the loader's workers
+        # One byte for each broken image: a count that all copies in the loader's workers share, however those start.
+        self._tally_path = os.path.join(tempfile.gettempdir(), f"broken_images_{uuid.uuid4().hex}")
+        weakref.finalize(self, _remove_tally, self._tally_path, os.getpid())
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -181,9 +186,9 @@ class Mapper:
         return F.pad(tensor, (0, right, 0, bottom), value=value) if right or bottom else tensor
 
     def _count_broken(self, error: BrokenImageError) -> None:
-        with self._broken_images.get_lock():
-            self._broken_images.value += 1
-            count = self._broken_images.value
+        with open(self._tally_path, "ab") as tally:
+            tally.write(b".")
+        count = os.path.getsize(self._tally_path)
         if count > self.max_broken_images:
             raise ValueError(
                 f"{error}; this is broken image number {count}, more than DATALOADER.MAX_BROKEN_IMAGES "
@@ -192,6 +197,11 @@ class Mapper:
         logging.getLogger(__name__).warning(
             "Left out broken image %d of %d allowed: %s", count, self.max_broken_images, error
         )
+
+
+def _remove_tally(path: str, owner: int) -> None:
+    if os.getpid() == owner and os.path.exists(path):
+        os.remove(path)
 
 
 def truth_of(record: Record, targets: str) -> str:

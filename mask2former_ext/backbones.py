@@ -63,7 +63,6 @@ class _PyramidBackbone(Backbone):
         return 32
 
 
-@BACKBONE_REGISTRY.register()
 class D2SwinTransformer(SwinTransformer, _PyramidBackbone):
     """The published Swin Transformer from `cfg.MODEL.SWIN`."""
 
@@ -90,6 +89,14 @@ class D2SwinTransformer(SwinTransformer, _PyramidBackbone):
             freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         )
         _tell_frozen(cfg)
+
+
+# A script of another project of this family may have brought its own under the published name, and uses only our
+# evaluators: its Swin stays.
+if "D2SwinTransformer" in BACKBONE_REGISTRY:
+    logger.warning("D2SwinTransformer is registered already, by another package: that one is used, not ours")
+else:
+    BACKBONE_REGISTRY.register(D2SwinTransformer)
 
 
 @BACKBONE_REGISTRY.register()

@@ -463,3 +463,16 @@ def test_launch_joins_the_processes_that_torchrun_has_started(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     subprocess.run([*torchrun, str(script), str(tmp_path)], check=True, env={**os.environ, "PYTHONPATH": path})
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["3.0 of 2", "3.0 of 2"]
+
+
+def test_evaluators_serve_a_script_that_has_registered_its_own_swin(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from detectron2.modeling import BACKBONE_REGISTRY\n"
+        "def D2SwinTransformer(): pass\n"
+        "BACKBONE_REGISTRY.register(D2SwinTransformer)\n"
+        "import mask2former_ext.evaluation.truth\n"
+        "assert BACKBONE_REGISTRY.get('D2SwinTransformer') is D2SwinTransformer\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    subprocess.run([sys.executable, str(script)], check=True, env={**os.environ, "PYTHONPATH": path})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -52,6 +53,7 @@ CLASSES = {
 }
 
 
+@functools.cache
 def ours(name: str):
     return load_config(str(CONFIGS / "mask2former" / f"{name}.yaml"))
 

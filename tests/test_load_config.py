@@ -122,6 +122,12 @@ def test_any_other_expression_is_refused(text):
         evaluate_comprehension(text)
 
 
+@pytest.mark.parametrize("text", ["[1 // x for x in range(3)]", "[x for x in range(1.5)]", "[x for x in range(1, 9, 0)]"])
+def test_arithmetic_that_fails_is_an_error_of_the_value(text):
+    with pytest.raises(ValueError, match="zero|float"):
+        evaluate_comprehension(text)
+
+
 def test_endless_lists_are_refused():
     with pytest.raises(ValueError, match="100000000 values; at most 10000"):
         evaluate_comprehension("[x for x in range(100000000)]")

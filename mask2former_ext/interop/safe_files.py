@@ -74,8 +74,8 @@ def _numpy_globals() -> list[Any]:
 # ------------------------------------------------------------------------------------------------ restricted unpickler
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")  # before and since NumPy 2
-_RECONSTRUCT: Callable[..., Any] = np.empty(0).__reduce__()[0]  # type: ignore[assignment,index]
-_SCALAR: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment,index]
+_RECONSTRUCT: Callable[..., Any] = np.empty(0).__reduce__()[0]  # type: ignore[assignment]
+_SCALAR: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
@@ -107,7 +107,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Knows numpy arrays, tensors and the builtin containers; any other name in a file is refused, not imported."""
 
     def __init__(self, file: io.BufferedReader):
-        super().__init__(file, encoding="latin1")  # type: ignore[call-arg]  # files written by Python 2, too
+        super().__init__(file, encoding="latin1")  # files written by Python 2, too
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) not in _ALLOWED:

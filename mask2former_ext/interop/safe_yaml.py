@@ -107,21 +107,20 @@ def evaluate_comprehension(text: str) -> list[int | float]:
     if not (isinstance(body, ast.ListComp) and len(body.generators) == 1):
         raise ValueError(refusal)
     loop = body.generators[0]
-    call = loop.iter
-    is_range = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"
-    if not is_range or call.keywords or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
+    arguments = _arguments_of(loop.iter, "range")
+    if not 1 <= len(arguments) <= 3 or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
         raise ValueError(refusal)
-    bounds = [_arithmetic(argument, {}, refusal) for argument in call.args]
-    if not 1 <= len(bounds) <= 3 or not all(isinstance(bound, int) for bound in bounds):
-        raise ValueError(refusal)
-    values = range(*bounds)
-    if len(values) > _MAX_LIST_LENGTH:
-        raise ValueError(f"{text!r}: a list of {len(values)} values; at most {_MAX_LIST_LENGTH} are worked out")
-    return [_arithmetic(body.elt, {loop.target.id: value}, refusal) for value in values]
+    try:
+        values = range(*(operator.index(_arithmetic(argument, {}, refusal)) for argument in arguments))
+        if len(values) > _MAX_LIST_LENGTH:
+            raise ValueError(f"{text!r}: a list of {len(values)} values; at most {_MAX_LIST_LENGTH} are worked out")
+        return [_arithmetic(body.elt, {loop.target.id: value}, refusal) for value in values]
+    except (ArithmeticError, TypeError) as error:
+        raise ValueError(f"{text!r}: {error}") from error
 
 
 def _arithmetic(node: ast.expr, variables: dict[str, int], refusal: str) -> int | float:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return node.value
     if isinstance(node, ast.Name) and node.id in variables:
         return variables[node.id]
@@ -130,7 +129,14 @@ def _arithmetic(node: ast.expr, variables: dict[str, int], refusal: str) -> int 
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         left, right = (_arithmetic(side, variables, refusal) for side in (node.left, node.right))
         return _OPERATORS[type(node.op)](left, right)
-    is_int = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int"
-    if is_int and len(node.args) == 1 and not node.keywords:
-        return int(_arithmetic(node.args[0], variables, refusal))
+    arguments = _arguments_of(node, "int")
+    if len(arguments) == 1:
+        return int(_arithmetic(arguments[0], variables, refusal))
     raise ValueError(refusal)
+
+
+def _arguments_of(node: ast.expr, function: str) -> list[ast.expr]:
+    """The arguments of a call of `function` without keywords; none for any other node."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+        return node.args if node.func.id == function else []
+    return []

@@ -15,7 +15,7 @@ from detectron2.config import get_cfg
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.config_keys import as_tree, merge, parse_overrides
 from mask2former_ext.interop.safe_yaml import read_yaml
-from mask2former_ext.interop.upstream_config import is_upstream, our_names, translate
+from mask2former_ext.interop.upstream_config import check_no_upstream_values, is_upstream, our_names, translate
 
 
 def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
@@ -33,7 +33,9 @@ def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
     if is_upstream(tree, cfg):
         return translate(tree, overrides, cfg, path)
     cfg = merge(cfg, tree, path, our_names())
-    return merge(cfg, as_tree(parse_overrides(overrides)), f"overrides of {path}", our_names())
+    cfg = merge(cfg, as_tree(parse_overrides(overrides)), f"overrides of {path}", our_names())
+    check_no_upstream_values(cfg, path)
+    return cfg
 
 
 def add_config(cfg: CN) -> None:

@@ -111,11 +111,11 @@ def evaluate_comprehension(text: str) -> list[int | float]:
     if not 1 <= len(arguments) <= 3 or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
         raise ValueError(refusal)
     try:
-        values = range(*(operator.index(_arithmetic(argument, {}, refusal)) for argument in arguments))
+        values = range(*(_whole(_arithmetic(argument, {}, refusal)) for argument in arguments))
         if len(values) > _MAX_LIST_LENGTH:
             raise ValueError(f"{text!r}: a list of {len(values)} values; at most {_MAX_LIST_LENGTH} are worked out")
         return [_arithmetic(body.elt, {loop.target.id: value}, refusal) for value in values]
-    except (ArithmeticError, TypeError) as error:
+    except ArithmeticError as error:
         raise ValueError(f"{text!r}: {error}") from error
 
 
@@ -133,6 +133,12 @@ def _arithmetic(node: ast.expr, variables: dict[str, int], refusal: str) -> int 
     if len(arguments) == 1:
         return int(_arithmetic(arguments[0], variables, refusal))
     raise ValueError(refusal)
+
+
+def _whole(value: int | float) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"range is of whole numbers, not of the float {value}")
+    return value
 
 
 def _arguments_of(node: ast.expr, function: str) -> list[ast.expr]:

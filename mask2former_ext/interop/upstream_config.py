@@ -291,6 +291,19 @@ def our_names() -> dict[str, str]:
     return {key: ", ".join(target for target, _ in rules) for key, rules in MASK2FORMER_TABLE.renamed.items()}
 
 
+def check_no_upstream_values(cfg: CN, source: str) -> None:
+    """Refuse keys of Detectron2 that say something in upstream's Mask2Former files, but nothing to our Mask2Former."""
+    if cfg.MODEL.META_ARCHITECTURE != MASK2FORMER_TABLE.name:
+        return
+    defaults = get_cfg()
+    for key, ours in our_names().items():
+        value = get_key(cfg, key, ...)
+        if value is not ... and value != get_key(defaults, key):
+            raise ValueError(
+                f"{source}: {key} is {value!r}, but Mask2Former does not read it: here it is called {ours}"
+            )
+
+
 def _apply(table: Architecture, theirs: CN, ours: CN, source: str) -> CN:
     cfg = ours.clone()
     waiting = []

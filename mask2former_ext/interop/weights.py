@@ -30,6 +30,8 @@ _NEEDLESS = re.compile(
 )
 # Tensors that models hold and files may lack: they follow from the configuration.
 _DERIVED = re.compile(r"(.*\.)?(num_batches_tracked|relative_position_index)|criterion\.empty_weight")
+# What stands on top of a pretrained network within `backbone`, and which its file therefore lacks.
+_ON_TOP = re.compile(r"backbone\.(features\.pyramid|fpn_(lateral|output)\d|norm\d)\..*")
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -42,9 +44,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
     if huggingface.is_folder(path):
         return huggingface.read_folder(path)
     return read_tensor_file(PathManager.get_local_path(path))
-
-# What stands on top of a pretrained network within `backbone`, and which its file therefore lacks.
-_ON_TOP = re.compile(r"backbone\.(features\.pyramid|fpn_(lateral|output)\d|norm\d)\..*")
 
 
 @dataclass(frozen=True)

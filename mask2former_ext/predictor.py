@@ -12,7 +12,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from torch import nn
 
-from mask2former_ext.data import register_all, register_custom
+from mask2former_ext.data import prepare_data
 from mask2former_ext.interop.weights import load_weights
 
 
@@ -21,8 +21,8 @@ def load_model(cfg: CfgNode) -> nn.Module:
 
     Raises ValueError if the weights do not fit (see `interop.weights.load_weights`).
     """
-    register_all(cfg.DATASETS.ROOT or None)
-    register_custom(cfg)
+    cfg = cfg.clone()
+    prepare_data(cfg)
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
         load_weights(model, cfg.MODEL.WEIGHTS)

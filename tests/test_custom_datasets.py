@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from mask2former_ext.config import add_config
-from mask2former_ext.data import class_names, num_classes, register_custom
+from mask2former_ext.data import class_names, num_classes, prepare_data, register_custom
 
 NAME = "a_set_of_the_custom_tests"
 # Ids with a gap, out of order, things and stuff mixed: contiguous ids follow the ascending order of the ids.
@@ -268,3 +268,11 @@ def test_real_panoptic_data_is_registered_as_it_is(real_data_dir: Path) -> None:
     register({"NAME": NAME, "IMAGES": str(root / "val"), "INSTANCES": instances, **paths})
     assert len(DatasetCatalog.get(NAME)) == 116 and num_classes(NAME) == 10
     assert len(MetadataCatalog.get(NAME).thing_dataset_id_to_contiguous_id) == 5
+
+
+def test_the_number_of_classes_follows_from_the_data_when_it_is_not_given(tmp_path):
+    cfg = get_cfg()
+    add_config(cfg)
+    cfg.DATASETS.ROOT, cfg.DATASETS.TRAIN = str(tmp_path), ("shapes_train",)
+    prepare_data(cfg)
+    assert cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES == 9  # 6 things and 3 kinds of stuff

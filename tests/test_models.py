@@ -195,10 +195,11 @@ def test_training_without_truth_says_what_is_missing():
         build("mask2former_resnet").train()([x])
 
 
-def test_number_of_classes_follows_from_the_metadata_when_it_is_not_given():
+def test_a_model_without_a_number_of_classes_is_refused():
     cfg = MODELS["mask2former_resnet"]()
     cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES = 0
-    assert build_model(cfg).is_thing.tolist() == [True] * NUM_THINGS + [False] * (NUM_CLASSES - NUM_THINGS)
+    with pytest.raises(ValueError, match="NUM_CLASSES is 0: set the number"):
+        build_model(cfg)
 
 
 def test_a_non_finite_weight_is_reported_with_layer_term_and_image():

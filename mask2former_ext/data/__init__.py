@@ -2,7 +2,7 @@
 
 from mask2former_ext.data.checks import check_datasets
 from mask2former_ext.data.custom import register_custom
-from mask2former_ext.data.datasets import class_names, num_classes, register_all, register_shapes
+from mask2former_ext.data.datasets import class_names, num_classes, prepare_data, register_all, register_shapes
 from mask2former_ext.data.loader import build_train_loader
 from mask2former_ext.data.mapper import Mapper
 
@@ -12,6 +12,7 @@ __all__ = [
     "check_datasets",
     "class_names",
     "num_classes",
+    "prepare_data",
     "register_all",
     "register_custom",
     "register_shapes",

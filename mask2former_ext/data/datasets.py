@@ -12,6 +12,7 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin, load_coco_json, load_sem_seg
 from detectron2.data.datasets.cityscapes_panoptic import register_all_cityscapes_panoptic
@@ -69,6 +70,22 @@ def register_shapes(root: str) -> None:
         )
         load = partial(custom.load_records, dataset, categories)
         _register(dataset.name, load, custom.metadata_of(dataset, categories))
+
+
+def prepare_data(cfg: CfgNode) -> None:
+    """Make the data sets of `cfg` known, and set MODEL.MASK_CLASSIFIER.NUM_CLASSES, in place, where that is 0.
+
+    The number is that of the first training (else test) set. To be called before a model or a loader is built.
+    """
+    register_all(cfg.DATASETS.ROOT)
+    custom.register_custom(cfg)
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    if cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES == 0 and names:
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES = num_classes(names[0])
+        if frozen:
+            cfg.freeze()
 
 
 def class_names(dataset_name: str) -> list[str]:

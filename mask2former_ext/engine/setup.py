@@ -14,7 +14,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import load_config
-from mask2former_ext.data import register_all, register_custom
+from mask2former_ext.data import prepare_data
 from mask2former_ext.env import detectron2_provider
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ def setup(args) -> CfgNode:
         device_note = "MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used"
     else:
         device_note = ""
-    register_all(cfg.DATASETS.ROOT or None)
-    register_custom(cfg)
+    prepare_data(cfg)
     _open_output_folder(cfg.OUTPUT_DIR)
     rank = comm.get_rank()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")

@@ -27,7 +27,7 @@ from mask2former_ext.postprocess import (
 
 def add_mask_classifier_config(cfg: CN) -> None:
     node = cfg.MODEL.MASK_CLASSIFIER = CN()
-    node.NUM_CLASSES = 0  # K; 0: as many as the metadata of the first training set names
+    node.NUM_CLASSES = 0  # K; 0: as many as the first training set has (data.prepare_data)
     # Images are padded (bottom and right) to a multiple of this; 0: no padding, -1: the backbone's own divisibility.
     node.SIZE_DIVISIBILITY = 32
     # Tasks that inference answers.
@@ -77,24 +77,16 @@ class InferenceOptions:
 
 
 def classes_of(cfg: CN) -> Tensor:
-    """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set.
-
-    K is MODEL.MASK_CLASSIFIER.NUM_CLASSES or, if that is 0, the number of classes that the metadata names.
-    """
+    """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set."""
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
+    if num_classes < 1:
+        raise ValueError(
+            f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is {num_classes}: set the number, or name a data set in DATASETS and "
+            "call mask2former_ext.data.prepare_data(cfg) before the model is built"
+        )
     metadata = MetadataCatalog.get(names[0]) if names else None
     thing_ids = set(getattr(metadata, "thing_dataset_id_to_contiguous_id", {}).values())
-    stuff_ids = set(getattr(metadata, "stuff_dataset_id_to_contiguous_id", {}).values())
-    num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
-    if num_classes == 0:
-        known = thing_ids | stuff_ids
-        listed = max(len(getattr(metadata, "stuff_classes", ())), len(getattr(metadata, "thing_classes", ())))
-        num_classes = max(known) + 1 if known else listed
-    if num_classes == 0:
-        raise ValueError(
-            f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is 0 and the metadata of {names[:1] or 'no data set'} names no classes: "
-            "set the number, or a registered data set in DATASETS.TRAIN"
-        )
     return torch.tensor([index in thing_ids for index in range(num_classes)])
 
 

@@ -165,12 +165,23 @@ class DefaultPredictor:
         return self.model([{"image": tensor, "height": height, "width": width}])[0]
 
 
+def _of_step_trainer(name: str) -> property:
+    """An attribute that a DefaultTrainer shares with the trainer that runs its steps."""
+    return property(
+        lambda self: getattr(self._trainer, name), lambda self, value: setattr(self._trainer, name, value)
+    )
+
+
 class DefaultTrainer(TrainerBase):
     """Trains what the configuration says. Each part comes from a classmethod `build_*`, to be overridden in subclasses.
 
     `cfg`, `model`, `optimizer`, `data_loader`, `scheduler` and `checkpointer` are at hand. After construction call
     `resume_or_load`, then `train`.
     """
+
+    model = _of_step_trainer("model")
+    data_loader = _of_step_trainer("data_loader")
+    optimizer = _of_step_trainer("optimizer")
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -187,30 +198,6 @@ class DefaultTrainer(TrainerBase):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
-
-    @property
-    def model(self) -> nn.Module:
-        return self._trainer.model
-
-    @model.setter
-    def model(self, value: nn.Module) -> None:
-        self._trainer.model = value
-
-    @property
-    def data_loader(self) -> Iterable[Any]:
-        return self._trainer.data_loader
-
-    @data_loader.setter
-    def data_loader(self, value: Iterable[Any]) -> None:
-        self._trainer.data_loader = value
-
-    @property
-    def optimizer(self) -> Optimizer:
-        return self._trainer.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: Optimizer) -> None:
-        self._trainer.optimizer = value
 
     def resume_or_load(self, resume: bool = True) -> None:
         """With `resume` and a last checkpoint in OUTPUT_DIR, take up everything from it and go on with the iteration

@@ -1,4 +1,4 @@
-"""The usual hooks: time, learning rate, evaluation, checkpoints, writers. Those that look inside are in `profiling`."""
+"""The usual hooks: time, learning rate, evaluation, checkpoints, writers, BN statistics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from detectron2.engine.profiling import AutogradProfiler, TorchMemoryStats, TorchProfiler
+from detectron2._left_out import left_out
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver import LRMultiplier
@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
+
+AutogradProfiler, TorchMemoryStats, TorchProfiler = left_out(
+    __name__, "AutogradProfiler", "TorchMemoryStats", "TorchProfiler"
+)
 
 
 def _is_due(period: int, trainer: TrainerBase) -> bool:

@@ -159,7 +159,7 @@ class EventStorage:
             name: (self._history[name].median(self.count_samples(name, window_size)), at)
             if self._smoothed[name]
             else (value, at)
-            for name, (value, at) in self._latest.items()
+            for name, (value, at) in list(self._latest.items())  # a copy: another thread may be putting scalars
         }
 
 
@@ -260,7 +260,7 @@ class CommonMetricPrinter(EventWriter):
     def _medians(self, storage: EventStorage, part_of_name: str) -> list[str]:
         return [
             f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
-            for name, history in storage.histories().items()
+            for name, history in list(storage.histories().items())
             if part_of_name in name
         ]
 

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from types import FrameType
 from typing import IO
 
+import torch
 from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
 from termcolor import colored
@@ -136,6 +137,11 @@ def log_every_n_seconds(lvl: int, msg: str, n: int = 1, *, name: str | None = No
     if place not in _last_call_times or now - _last_call_times[place] >= n:
         logging.getLogger(name or module).log(lvl, msg)
         _last_call_times[place] = now
+
+
+def _log_api_usage(identifier: str) -> None:
+    """Tell PyTorch's own usage hook, which does nothing unless its host has set one."""
+    torch._C._log_api_usage_once(f"detectron2.{identifier}")
 
 
 def create_small_table(small_dict: dict[str, float]) -> str:

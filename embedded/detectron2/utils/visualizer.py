@@ -14,7 +14,7 @@ from detectron2.utils.file_io import PathManager
 
 __all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer"]
 
-(GenericMask,) = left_out(__name__, "GenericMask")
+GenericMask, _create_text_labels = left_out(__name__, "GenericMask", "_create_text_labels")
 
 
 @unique

@@ -84,6 +84,8 @@ def test_class_and_mask_logits_are_those_of_transformers(pair):
 
 def test_a_decoder_wider_than_its_pixel_decoder_converts_too(tmp_path):
     theirs = random_model("resnet", hidden_dim=64)
+    if not any("transformer_module.input_projections" in name for name in theirs.state_dict()):
+        pytest.skip("this version of transformers does not save these projections")
     theirs.save_pretrained(tmp_path)
     assert_same_logits(converted(str(tmp_path))[0], theirs)
 

@@ -11,6 +11,7 @@ M windows of a map; h heads. Maps are (B, H, W, C), windows (B * M, N, C).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -296,25 +297,14 @@ class SwinTransformer(PartlyFrozen):
         self.pos_drop = nn.Dropout(drop_rate)
 
         drop_paths = [drop_path_rate * block / max(sum(depths) - 1, 1) for block in range(sum(depths))]
+        options: dict[str, Any] = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "qk_scale": qk_scale}
+        options |= {"dropout": drop_rate, "attention_dropout": attn_drop_rate}
         self.layers = nn.ModuleList()
         num_stages = max(names.index(name) for name in out_features) + 1
         for stage in range(num_stages):
             channels = embed_dim * 2**stage
-            blocks = [
-                SwinBlock(
-                    channels,
-                    num_heads[stage],
-                    window_size,
-                    shift=window_size // 2 if block % 2 else 0,
-                    mlp_ratio=mlp_ratio,
-                    qkv_bias=qkv_bias,
-                    qk_scale=qk_scale,
-                    dropout=drop_rate,
-                    attention_dropout=attn_drop_rate,
-                    drop_path=drop_paths[sum(depths[:stage]) + block],
-                )
-                for block in range(depths[stage])
-            ]
+            stage_drop_paths = drop_paths[sum(depths[:stage]) : sum(depths[: stage + 1])]
+            blocks = _stage_blocks(channels, num_heads[stage], window_size, stage_drop_paths, options)
             downsample = PatchMerging(channels) if stage + 1 < num_stages else None
             self.layers.append(SwinStage(blocks, downsample, window_size, use_checkpoint))
             if names[stage] in out_features:
@@ -350,6 +340,23 @@ class SwinTransformer(PartlyFrozen):
                 norm = self.get_submodule(f"norm{stage}")
                 outputs[f"res{stage + 2}"] = norm(own).permute(0, 3, 1, 2).contiguous()
         return outputs
+
+
+def _stage_blocks(
+    channels: int, num_heads: int, window_size: int, drop_paths: Sequence[float], options: dict[str, Any]
+) -> list[SwinBlock]:
+    """One block for each of `drop_paths`, regular and shifted in turn."""
+    return [
+        SwinBlock(
+            channels,
+            num_heads,
+            window_size,
+            shift=window_size // 2 if position % 2 else 0,
+            drop_path=drop_path,
+            **options,
+        )
+        for position, drop_path in enumerate(drop_paths)
+    ]
 
 
 def _check_sizes(

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
@@ -97,7 +97,7 @@ class EventStorage:
         assert known_hint == smoothing_hint, f"scalar {name!r} was put with smoothing_hint={known_hint} before"
         value = float(value)
         iteration = self._iter if cur_iter is None else cur_iter
-        self._history[name].update(value, iteration)
+        self._history[name].update(value, iteration)  # before _latest: a name found there has a history
         self._latest[name] = (value, iteration)
 
     def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
@@ -142,8 +142,8 @@ class EventStorage:
         return self._history
 
     def latest(self) -> dict[str, tuple[float, int]]:
-        """Name -> (last value, its iteration)."""
-        return self._latest
+        """Name -> (last value, its iteration), as of now: another thread may be putting scalars."""
+        return dict(self._latest)
 
     def smoothing_hints(self) -> dict[str, bool]:
         return self._smoothed
@@ -159,7 +159,7 @@ class EventStorage:
             name: (self._history[name].median(self.count_samples(name, window_size)), at)
             if self._smoothed[name]
             else (value, at)
-            for name, (value, at) in list(self._latest.items())  # a copy: another thread may be putting scalars
+            for name, (value, at) in self.latest().items()
         }
 
 
@@ -243,9 +243,9 @@ class CommonMetricPrinter(EventWriter):
     def _eta(self, storage: EventStorage) -> str:
         if self._max_iter is None:
             return ""
-        histories, seconds = storage.histories(), None
-        if "time" in histories:
-            seconds = histories["time"].median(1000)
+        seconds = None
+        if "time" in storage.latest():
+            seconds = storage.history("time").median(1000)
         else:
             now = time.perf_counter()
             if self._last_write is not None and storage.iter > self._last_write[0]:
@@ -259,17 +259,17 @@ class CommonMetricPrinter(EventWriter):
 
     def _medians(self, storage: EventStorage, part_of_name: str) -> list[str]:
         return [
-            f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
-            for name, history in list(storage.histories().items())
+            f"{name}: {storage.history(name).median(storage.count_samples(name, self._window_size)):.4g}"
+            for name in storage.latest()
             if part_of_name in name
         ]
 
     def _times(self, storage: EventStorage) -> list[str]:
-        histories: Mapping[str, HistoryBuffer] = storage.histories()
+        known, histories = storage.latest(), storage.histories()
         shown = []
-        if "time" in histories:
+        if "time" in known:
             shown += [f"time: {histories['time'].global_avg():.4f}", f"last_time: {histories['time'].latest():.4f}"]
-        if "data_time" in histories:
+        if "data_time" in known:
             average = histories["data_time"].avg(storage.count_samples("data_time", self._window_size))
             shown += [f"data_time: {average:.4f}", f"last_data_time: {histories['data_time'].latest():.4f}"]
         return shown
@@ -280,8 +280,8 @@ class CommonMetricPrinter(EventWriter):
             return
         fields = [self._eta(storage), f"iter: {storage.iter}"]
         fields += self._medians(storage, "loss") + self._medians(storage, "[metric]") + self._times(storage)
-        learning_rate = storage.histories().get("lr")
-        fields.append(f"lr: {learning_rate.latest():.5g}" if learning_rate else "lr: N/A")
+        learning_rate = storage.latest().get("lr")
+        fields.append(f"lr: {learning_rate[0]:.5g}" if learning_rate else "lr: N/A")
         if torch.cuda.is_available():
             fields.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
         self.logger.info(" " + "  ".join(field for field in fields if field))

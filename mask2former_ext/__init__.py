@@ -1,8 +1,8 @@
 """Segmentation architectures for Detectron2: importing this package registers its models and backbones.
 
-    cfg = load_config("configs/mask2former/coco_panoptic_r50.yaml", ["MODEL.WEIGHTS", "model.pkl"])
-    model = load_model(cfg)
-    result = Predictor(cfg)(image)
+cfg = load_config("configs/mask2former/coco_panoptic_r50.yaml", ["MODEL.WEIGHTS", "model.pkl"])
+model = load_model(cfg)
+result = Predictor(cfg)(image)
 """
 
 from mask2former_ext import backbones, models

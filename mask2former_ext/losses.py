@@ -35,7 +35,7 @@ class Target:
 
 
 def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """(N, P) each -> (N,): 1 - (2 sum(p t) + 1) / (sum p + sum t + 1), p = sigmoid(logits) (arXiv 1606.04797, smoothed)."""
+    """(N, P) each -> (N,): 1 - (2 sum(p t) + 1) / (sum p + sum t + 1), p = sigmoid(logits) (arXiv 1606.04797)."""
     probs = logits.sigmoid()
     return 1 - (2 * (probs * truth).sum(-1) + 1) / (probs.sum(-1) + truth.sum(-1) + 1)
 
@@ -188,7 +188,7 @@ class PointCriterion(nn.Module):
             query, obj = (
                 torch.stack([of_images[image][part] for of_images in matches]).to(bce.device) for part in (0, 1)
             )
-            # (M, L, h, w), M = min(Q, N)
+            # M = min(Q, N) pairs of each layer: matched is (M, L, h, w).
             matched = torch.stack([x[image, q] for x, q in zip(mask_logits, query, strict=True)], dim=1).float()
             points = self.uncertain_points(matched.detach(), target, generator).flatten(0, 1)  # (M L, P, 2)
             logits = sample_points(matched.flatten(0, 1)[:, None], points)[:, 0]
@@ -200,13 +200,16 @@ class PointCriterion(nn.Module):
         return bce / num_masks, dice / num_masks
 
     def uncertain_points(self, matched: Tensor, target: Target, generator: torch.Generator | None) -> Tensor:
-        """Points (M, L, P, 2) for mask logits (M, L, h, w): those with the smallest |logit| among candidates, and random
-        ones. The candidates of a mask serve all layers."""
+        """Points (M, L, P, 2) for mask logits (M, L, h, w): the candidates with the smallest |logit|, and random ones.
+
+        The candidates of a mask serve all layers.
+        """
         count, num_layers = matched.shape[:2]
         candidates = _random_points((count, self.num_candidates), target, generator)
         certainty = sample_points(matched, candidates).abs()
         nearest = certainty.topk(self.num_uncertain, dim=-1, largest=False, sorted=False).indices
-        uncertain = candidates[:, None].expand(-1, num_layers, -1, -1).gather(2, nearest[..., None].expand(-1, -1, -1, 2))
+        of_layers = candidates[:, None].expand(-1, num_layers, -1, -1)
+        uncertain = of_layers.gather(2, nearest[..., None].expand(-1, -1, -1, 2))
         rest = _random_points((count, self.num_points - self.num_uncertain), target, generator)
         return torch.cat((uncertain, rest[:, None].expand(-1, num_layers, -1, -1)), dim=2)
 

@@ -1,7 +1,7 @@
 """Turn mask-classification logits into segmentations: pure functions.
 
 Shapes: Q queries; K classes, index K of class_logits means "no object"; h, w pixels of the predicted masks; H, W pixels
-of the output. What a task throws away by class it throws away before it enlarges a mask; the rest is enlarged in chunks.
+of the output. What a task throws away by class it throws away before it enlarges masks, the rest it enlarges in chunks.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ResizedMasks:
 
 
 def semantic_inference(class_logits: Tensor, masks: ResizedMasks) -> Tensor:
-    """(Q, K+1) and the masks -> (K, H, W) scores >= 0, which need not sum to 1 over K (arXiv 2107.06278, section 3.4)."""
+    """(Q, K+1) and the masks -> (K, H, W) scores >= 0, which need not sum to 1 (arXiv 2107.06278, section 3.4)."""
     class_probs = class_logits.softmax(dim=-1)[:, :-1]
     height, width = masks.size
     scores = class_probs.new_zeros((class_probs.shape[1], height * width))
@@ -98,7 +98,7 @@ def panoptic_inference(
     min_visible_fraction: float,
     min_pixel_prob: float = 0.0,
 ) -> tuple[Tensor, list[dict]]:
-    """Give each pixel to the query with the highest class probability x mask probability (arXiv 2107.06278, section 3.4).
+    """Give each pixel to the query with the best class probability x mask probability (arXiv 2107.06278, section 3.4).
 
     is_thing: bool (K,). A query takes part if its best class is an object and its probability exceeds `min_class_prob`.
     Its segment is what it wins with a mask probability of at least `min_pixel_prob`; the segment is dropped if the

@@ -61,7 +61,8 @@ def test_an_unknown_optimizer_is_named():
 
 
 def test_only_full_model_clipping_is_the_steps_own():
-    full = {"CLIP_GRADIENTS__ENABLED": True, "CLIP_GRADIENTS__CLIP_TYPE": "full_model", "CLIP_GRADIENTS__CLIP_VALUE": 0.01}
+    clip = "CLIP_GRADIENTS__"
+    full = {clip + "ENABLED": True, clip + "CLIP_TYPE": "full_model", clip + "CLIP_VALUE": 0.01}
     assert full_model_max_norm(solver_config(**full)) == 0.01
     assert full_model_max_norm(solver_config(**{**full, "CLIP_GRADIENTS__CLIP_TYPE": "norm"})) is None
     assert full_model_max_norm(solver_config()) is None

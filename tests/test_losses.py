@@ -43,7 +43,7 @@ def halves(size: int = 8) -> torch.Tensor:
 
 def a_target(masks: torch.Tensor, labels: list[int], **changes) -> Target:
     size = tuple(masks.shape[-2:])
-    return Target(torch.tensor(labels, dtype=torch.int64), masks, changes.pop("valid_size", size), "image", changes.pop("sampling_seed", 0))
+    return Target(torch.tensor(labels, dtype=torch.int64), masks, changes.get("valid_size", size), "image", 0)
 
 
 def test_dice_of_a_half_covered_mask():
@@ -57,7 +57,10 @@ def test_binary_cross_entropy_of_undecided_logits_is_log_two():
     assert binary_cross_entropy(torch.zeros(1, 6), torch.ones(1, 6)).item() == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize(("pairwise", "single"), [(pairwise_dice_cost, dice_loss), (pairwise_bce_cost, binary_cross_entropy)])
+PAIRS = [(pairwise_dice_cost, dice_loss), (pairwise_bce_cost, binary_cross_entropy)]
+
+
+@pytest.mark.parametrize(("pairwise", "single"), PAIRS)
 def test_the_pairwise_cost_is_the_loss_of_each_pair(pairwise, single):
     torch.manual_seed(0)
     logits, truth = torch.randn(3, 50) * 5, torch.rand(2, 50)

@@ -130,9 +130,7 @@ def _peer_jobs(folder: str, device: str) -> dict[str, Job]:
             )
 
     def train() -> None:
-        loss = model.train()(
-            pixel_values=train_pixels, mask_labels=[masks.float()], class_labels=[labels]
-        ).loss
+        loss = model.train()(pixel_values=train_pixels, mask_labels=[masks.float()], class_labels=[labels]).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

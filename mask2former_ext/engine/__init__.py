@@ -1,4 +1,4 @@
-"""What our trainer adds to Detectron2's: parameter groups, the non-finite rule, joint batches, evaluation of all metrics."""
+"""What our trainer adds to Detectron2's: parameter groups, the non-finite rule, joint batches, all metrics at once."""
 
 from mask2former_ext.engine.launch import launch
 from mask2former_ext.engine.setup import argument_parser, setup

@@ -37,9 +37,7 @@ class ProgressWriter(EventWriter):
             parts.append(f"lr {latest['lr'][0]:.1e}")
         if torch.cuda.is_available():
             parts.append(f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MB")
-        bar = tqdm.format_meter(
-            done - first, self.max_iter - first, elapsed, ncols=60, prefix="train", unit="step"
-        )
+        bar = tqdm.format_meter(done - first, self.max_iter - first, elapsed, ncols=60, prefix="train", unit="step")
         logger.info("%s iter %d/%d  %s", bar, done, self.max_iter, ", ".join(filter(None, parts)))
 
 

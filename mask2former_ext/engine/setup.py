@@ -14,7 +14,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import load_config
-from mask2former_ext.data import prepare_data
+from mask2former_ext.data import class_names, prepare_data
 from mask2former_ext.env import detectron2_provider
 
 logger = logging.getLogger(__name__)
@@ -85,11 +85,10 @@ def banner(cfg: CfgNode, eval_only: bool) -> str:
 
 
 def _classes(dataset_name: str) -> str:
-    metadata = MetadataCatalog.get(dataset_name)
-    things = metadata.get("thing_classes", [])
-    every = metadata.get("stuff_classes", things)
-    shown = ", ".join(every[:8]) + (", ..." if len(every) > 8 else "")
-    return f"{max(len(every), len(things))} ({len(metadata.get('thing_dataset_id_to_contiguous_id', {}))} things): {shown}"
+    names = class_names(dataset_name)
+    num_things = len(MetadataCatalog.get(dataset_name).get("thing_dataset_id_to_contiguous_id", {}))
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"{len(names)} ({num_things} things): {shown}"
 
 
 def _open_output_folder(path: str) -> None:

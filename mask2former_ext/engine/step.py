@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 class TrainingStep(SimpleTrainer):
     """Detectron2's SimpleTrainer whose step is skipped, in all processes together, if a loss or gradient is not finite.
 
-    A skipped step is logged with its terms and images and counted as `nonfinite_steps`; `max_nonfinite_steps` of them in
-    a row stop training with FloatingPointError. `precision` is the autocast type, float32 for none; float16 scales the
-    loss, and a step that the scaler skips to find its scale is not counted.
+    A skipped step is logged with its terms and images and counted as `nonfinite_steps`; `max_nonfinite_steps` of them
+    in a row stop training with FloatingPointError. `precision` is the autocast type, float32 for none; float16 scales
+    the loss, and a step that the scaler skips to find its scale is not counted.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ def sine_position_encoding(size: tuple[int, int], channels: int, valid: Tensor |
     """The two-dimensional sine encoding of DETR (arXiv 2005.12872, appendix A.4), coordinates scaled to (0, 2 pi].
 
     The first half of the channels encodes y, the second x. `valid` (B, 2) is the valid (height, width) of each map, of
-    which the rest is padding; None means that the whole map is valid. Returns (B, C, h, w) float32, B = 1 without `valid`.
+    which the rest is padding; None means that the whole map is valid. Returns (B, C, h, w) float32, B = 1 without it.
     """
     if channels % 4:
         raise ValueError(f"a sine position encoding needs a channel number divisible by 4, got {channels}")
@@ -38,7 +38,7 @@ def sine_position_encoding(size: tuple[int, int], channels: int, valid: Tensor |
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the parameters of `torch.nn.MultiheadAttention`, batch first, any mask shape that broadcasts."""
+    """Multi-head attention with the parameters of `torch.nn.MultiheadAttention`, batch first, with a mask."""
 
     def __init__(self, channels: int, num_heads: int):
         super().__init__()

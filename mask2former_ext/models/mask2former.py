@@ -77,7 +77,9 @@ class DeformableEncoderLayer(nn.Module):
         nn.init.xavier_uniform_(self.linear1.weight)
         nn.init.xavier_uniform_(self.linear2.weight)
 
-    def forward(self, x: Tensor, position: Tensor, reference_points: Tensor, shapes: list, padding: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, position: Tensor, reference_points: Tensor, shapes: list, padding: Tensor | None
+    ) -> Tensor:
         """x, position (B, S, C); reference_points (B, S, levels, 2); padding (B, S), True on padding -> (B, S, C)."""
         attended = self.self_attn(x + position, reference_points, x, shapes, padding)
         x = self.norm1(x + self.dropout(attended))
@@ -96,7 +98,7 @@ class DeformableEncoder(nn.Module):
         self.level_embed = nn.Parameter(torch.randn(num_levels, channels))
 
     def forward(self, maps: list[Tensor], positions: list[Tensor], valid: list[Tensor] | None) -> list[Tensor]:
-        """maps and positions per level (B, C, h, w); valid per level (B, 2) sizes, or None -> maps of the same sizes."""
+        """Maps and positions of each level (B, C, h, w), valid sizes (B, 2) or None -> maps of the same sizes."""
         shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
         x = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
         position = torch.cat(
@@ -179,13 +181,16 @@ class PixelDecoder(nn.Module):
     def forward(
         self, features: dict[str, Tensor], valid_fraction: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor], list[Tensor] | None]:
-        """Backbone maps -> (per-pixel embeddings (B, mask_dim, h, w) at stride 4, memory maps coarse to fine, the valid
-        (height, width) of each memory map (B, 2), or None). valid_fraction (B, 2): share of the canvas that is image."""
+        """valid_fraction (B, 2): the share of the canvas' height and width that is image; None: all of it.
+
+        Returns per-pixel embeddings (B, mask_dim, h, w) at stride 4, the memory maps from coarse to fine, and the valid
+        (height, width) of each memory map (B, 2), or None.
+        """
         sources = [features[name] for name in self.deformable_features]
         sizes = [tuple(x.shape[-2:]) for x in sources]
         valid = None if valid_fraction is None else [_valid_size(size, valid_fraction) for size in sizes]
         positions = [
-            sine_position_encoding(size, self.mask_features.in_channels, v, device=sources[0].device).to(sources[0].dtype)
+            sine_position_encoding(size, self.mask_features.in_channels, v, device=sources[0].device)
             for size, v in zip(sizes, valid or [None] * len(sizes), strict=True)
         ]
         maps = self.transformer([p(x) for p, x in zip(self.input_proj, sources, strict=True)], positions, valid)
@@ -218,14 +223,13 @@ def _reference_points(shapes: list[tuple[int, int]], valid: list[Tensor] | None,
     With padding, the centre is taken relative to the valid part of the token's level and placed in that of the other.
     """
     sizes = torch.tensor(shapes, dtype=torch.float32, device=device)
-    ratios = sizes.new_ones(1, len(shapes), 2) if valid is None else torch.stack(valid, dim=1) / sizes  # (B, levels, hw)
+    # (B, levels, 2), height then width
+    ratios = sizes.new_ones(1, len(shapes), 2) if valid is None else torch.stack(valid, dim=1) / sizes
     centres = []
     for level, (height, width) in enumerate(shapes):
         y = torch.arange(0.5, height, device=device) / (ratios[:, level, 0, None] * height)
         x = torch.arange(0.5, width, device=device) / (ratios[:, level, 1, None] * width)
-        grid = torch.stack(
-            (x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1
-        )
+        grid = torch.stack((x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1)
         centres.append(grid.flatten(1, 2))
     return torch.cat(centres, dim=1)[:, :, None] * ratios.flip(-1)[:, None]
 
@@ -278,7 +282,7 @@ class MaskedAttentionDecoder(nn.Module):
         self.mask_embed = MLP(hidden_dim, hidden_dim, mask_dim, 3)
 
     def forward(self, memory: list[Tensor], mask_features: Tensor, valid: list[Tensor] | None = None) -> dict:
-        """memory (B, C, h, w) coarse to fine, mask_features (B, mask_dim, h, w), valid (B, 2) per level -> outputs."""
+        """memory (B, C, h, w) coarse to fine, mask_features (B, mask_dim, h, w), valid (B, 2) a level -> outputs."""
         keys, values = self.tokens(memory, valid)
         # A mask is linear in the per-pixel embeddings and so is resizing: what is attended to at a level's size needs
         # the embeddings of that size only. No gradient flows through the choice of positions.
@@ -326,12 +330,12 @@ class MaskedAttentionDecoder(nn.Module):
 
     @torch.no_grad()
     def allowed_positions(self, queries: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
-        """bool (B, 1, Q, h w): where the mask predicted from `queries` has probability >= 0.5, inside `valid` (B, h w)."""
+        """bool (B, 1, Q, h w): where the mask predicted from `queries` has probability >= 0.5, inside `valid`."""
         embeddings = self.mask_embed(self.decoder_norm(queries))
         allowed = (embeddings @ features.flatten(2)) >= 0
         if valid is not None:
             allowed &= valid[:, None]
-        # A query whose mask is empty would attend nowhere, and softmax over nothing is NaN: such a query attends everywhere.
+        # A query whose mask is empty would attend nowhere, and softmax over nothing is NaN: it attends everywhere.
         empty = ~allowed.any(dim=-1, keepdim=True)
         everywhere = empty if valid is None else empty & valid[:, None]
         return (allowed | everywhere)[:, None]

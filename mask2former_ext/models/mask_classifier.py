@@ -93,9 +93,9 @@ def classes_of(cfg: CN) -> Tensor:
 class MaskClassifier(nn.Module):
     """preprocess -> predict -> losses, or -> postprocess. A paper's model says what `sem_seg_head` and `criterion` are.
 
-    `sem_seg_head(features, valid_fraction)`, the latter (B, 2) the share of the canvas' height and width that is image, or
-    None, returns {"pred_logits": (B, Q, K+1), "pred_masks": (B, Q, h, w),
-    "aux_outputs": [the same two of each earlier layer]}; `criterion(outputs, targets)` the weighted losses.
+    `sem_seg_head(features, valid_fraction)`, the latter (B, 2) the share of the canvas' height and width that is image,
+    or None, returns {"pred_logits": (B, Q, K+1), "pred_masks": (B, Q, h, w), "aux_outputs": [the same two of each
+    earlier layer]}; `criterion(outputs, targets)` the weighted losses.
     """
 
     def __init__(
@@ -128,13 +128,13 @@ class MaskClassifier(nn.Module):
         """Detectron2's list[dict] in; named weighted losses in training, else one result dict per image, in order."""
         if self.training:
             images, valid_sizes = self.preprocess(batched_inputs)
-            outputs = self.predict(images.tensor, valid_sizes, batched_inputs)
+            outputs = self.predict(images.tensor, valid_sizes)
             return self.criterion(outputs, self.targets(batched_inputs, images, valid_sizes))
         results: list[dict] = [{} for _ in batched_inputs]
         for group in self._groups_of_one_padded_size(batched_inputs):
             members = [batched_inputs[index] for index in group]
             images, _ = self.preprocess(members)
-            outputs = self.predict(images.tensor, None, members)
+            outputs = self.predict(images.tensor, None)
             for position, index in enumerate(group):
                 results[index] = self.postprocess(outputs, position, images, batched_inputs[index])
         return results
@@ -151,8 +151,8 @@ class MaskClassifier(nn.Module):
             return batch, None
         return batch, valid_sizes
 
-    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, batched_inputs: list[dict]) -> dict:
-        """(B, 3, H, W) normalised images -> the head's outputs. OneFormer's hook: it reads the inputs' `task`."""
+    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None) -> dict:
+        """(B, 3, H, W) normalised images -> the head's outputs."""
         valid_fraction = None
         if valid_sizes is not None:
             canvas = images.new_tensor(images.shape[-2:], dtype=torch.float32)
@@ -167,7 +167,7 @@ class MaskClassifier(nn.Module):
         targets = []
         for index, x in enumerate(batched_inputs):
             if "instances" not in x:
-                raise ValueError(f"{_name(x, index)}: a training input must hold 'instances' with gt_classes and gt_masks")
+                raise ValueError(f"{_name(x, index)}: a training input must hold 'instances' (gt_classes, gt_masks)")
             instances = x["instances"].to(self.device)
             masks = _mask_tensor(instances.gt_masks, _name(x, index))
             padded = masks.new_zeros((len(masks), *canvas))

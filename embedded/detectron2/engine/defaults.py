@@ -129,11 +129,8 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
     """Writers to the log, to `output_dir`/metrics.json and, for TensorBoard, to `output_dir`."""
     PathManager.mkdirs(output_dir)
-    return [
-        CommonMetricPrinter(max_iter),
-        JSONWriter(os.path.join(output_dir, "metrics.json")),
-        TensorboardXWriter(output_dir),
-    ]
+    metrics_file = os.path.join(output_dir, "metrics.json")
+    return [CommonMetricPrinter(max_iter), JSONWriter(metrics_file), TensorboardXWriter(output_dir)]
 
 
 class DefaultPredictor:
@@ -188,15 +185,15 @@ class DefaultTrainer(TrainerBase):
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
-        model = create_ddp_model(model, broadcast_buffers=False)
-        self._trainer = _step_trainer(cfg, model)(model, data_loader, optimizer)
+        self.cfg = cfg
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        bare_model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, bare_model)
+        loader = self.build_train_loader(cfg)
+        model = create_ddp_model(bare_model, broadcast_buffers=False)
+        self._trainer = _step_trainer(cfg, bare_model)(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
-        self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -329,8 +326,7 @@ class DefaultTrainer(TrainerBase):
             raise ValueError(
                 f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of REFERENCE_WORLD_SIZE {reference}"
             )
-        frozen = cfg.is_frozen()
-        cfg = cfg.clone()
+        was_frozen, cfg = cfg.is_frozen(), cfg.clone()
         cfg.defrost()
         scale, solver = num_workers / reference, cfg.SOLVER
         solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
@@ -348,7 +344,7 @@ class DefaultTrainer(TrainerBase):
             f"Scaled from {reference} to {num_workers} processes: batch {solver.IMS_PER_BATCH}, learning rate "
             f"{solver.BASE_LR}, {solver.MAX_ITER} iterations, {solver.WARMUP_ITERS} of them warm-up"
         )
-        if frozen:
+        if was_frozen:
             cfg.freeze()
         return cfg
 

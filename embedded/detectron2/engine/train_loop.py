@@ -77,21 +77,25 @@ class TrainerBase:
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run the iterations `start_iter`, ..., `max_iter` - 1."""
         _logger.info(f"Starting training from iteration {start_iter}")
-        self.iter = self.start_iter = start_iter
-        self.max_iter = max_iter
-        with EventStorage(start_iter) as self.storage:
+        self.start_iter, self.max_iter = start_iter, max_iter
+        self.iter = start_iter
+        with EventStorage(start_iter) as storage:
+            self.storage = storage
             try:
                 self.before_train()
                 while self.iter < max_iter:
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
+                    self._run_iteration()
                     self.iter += 1
             except Exception:
                 _logger.exception(f"Training failed in iteration {self.iter}")
                 raise
             finally:
                 self.after_train()
+
+    def _run_iteration(self) -> None:
+        self.before_step()
+        self.run_step()
+        self.after_step()
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -152,12 +156,12 @@ class SimpleTrainer(TrainerBase):
         """`model(batch)` gives a scalar loss or a dict of them. Metrics are collected from all processes every
         `gather_metric_period` iterations; `async_write_metrics` does it in a thread beside the next step."""
         super().__init__()
-        model.train()
+        model.train()  # alone: a model's own train() may return nothing
+        self.optimizer = optimizer
         self.model = model
         self.data_loader = data_loader
-        self.optimizer = optimizer
-        self.gather_metric_period = gather_metric_period
         self.zero_grad_before_forward = zero_grad_before_forward
+        self.gather_metric_period = gather_metric_period
         self.async_write_metrics = async_write_metrics
         self._data_loader_iter_obj: Iterator[Any] | None = None
         self._metric_thread: ThreadPoolExecutor | None = None

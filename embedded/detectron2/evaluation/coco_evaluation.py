@@ -61,9 +61,8 @@ class COCOEvaluator(DatasetEvaluator):
         self._max_dets_per_image = [*_MAX_DETS[:2], max_dets_per_image or _MAX_DETS[2]]
         self._use_fast_impl = use_fast_impl
         self._kpt_oks_sigmas = kpt_oks_sigmas
-        self._cpu_device = torch.device("cpu")
         self._metadata = MetadataCatalog.get(dataset_name)
-        if not hasattr(self._metadata, "json_file"):
+        if self._metadata.get("json_file") is None:
             if output_dir is None:
                 raise ValueError(f"{dataset_name} has no json_file: COCOEvaluator needs an output_dir to write one")
             path = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
@@ -81,7 +80,7 @@ class COCOEvaluator(DatasetEvaluator):
             if "proposals" in output:
                 raise ImportError(left_out_message("The evaluation of box proposals"))
             if "instances" in output:
-                found = instances_to_coco_json(output["instances"].to(self._cpu_device), image["image_id"])
+                found = instances_to_coco_json(output["instances"].to("cpu"), image["image_id"])
                 self._predictions.append({"image_id": image["image_id"], "instances": found})
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ import datetime
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -106,10 +106,7 @@ def inference_on_dataset(
         if callbacks and moment in callbacks:
             callbacks[moment]()
 
-    with ExitStack() as stack:
-        if isinstance(model, nn.Module):
-            stack.enter_context(inference_context(model))
-        stack.enter_context(torch.no_grad())
+    with inference_context(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
         call("on_start")
         watch = _Stopwatch()
         for index, inputs in enumerate(data_loader):

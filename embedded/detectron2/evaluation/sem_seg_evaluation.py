@@ -44,7 +44,6 @@ class SemSegEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._distributed = distributed
         self._output_dir = output_dir
-        self._cpu_device = torch.device("cpu")
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.input_file_to_gt_file = {
             record["file_name"]: record["sem_seg_file_name"] for record in DatasetCatalog.get(dataset_name)
@@ -68,7 +67,7 @@ class SemSegEvaluator(DatasetEvaluator):
         """Takes "file_name" of the inputs and "sem_seg" (K, H, W) of the outputs."""
         for image, output in zip(inputs, outputs, strict=True):
             name = image["file_name"]
-            labels = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy()
+            labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
             truth = self.sem_seg_loading_fn(self.input_file_to_gt_file[name], dtype=int)
             self._confusion.update(labels, truth, name)
             if self._output_dir:

@@ -141,8 +141,7 @@ class WarmupCosineLR(_WarmupDecay):
 def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
     """1 from iteration `warmup_iters` on; before it `warmup_factor` ("constant") or on the line from there to 1."""
     _check_warmup_method(method)
-    if iter >= warmup_iters:
-        return 1.0
-    if method == "constant":
-        return warmup_factor
-    return warmup_factor + (1 - warmup_factor) * iter / warmup_iters
+    if iter < warmup_iters:
+        risen = 0.0 if method == "constant" else iter / warmup_iters
+        return warmup_factor + (1 - warmup_factor) * risen
+    return 1.0

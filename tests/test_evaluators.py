@@ -317,6 +317,7 @@ def _evaluate_in_process(rank: int, folder: str, port: int) -> None:
     results = evaluator.evaluate()
     if rank == 0:
         (Path(folder) / "results.json").write_text(json.dumps(results))
+    torch.distributed.barrier()  # leaving at once can lock up in PyTorch 2.6
     torch.distributed.destroy_process_group()
 
 

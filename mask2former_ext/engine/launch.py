@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +15,7 @@ from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
 
 
-def launch(main: Callable, args) -> None:
+def launch(main: Callable, args: argparse.Namespace) -> None:
     """Call `main(args)` in `args.num_gpus` processes per machine (options of Detectron2's default_argument_parser).
 
     Under torchrun this process is one of those; without a GPU the processes talk by gloo on this machine.
@@ -21,7 +23,7 @@ def launch(main: Callable, args) -> None:
     if "LOCAL_WORLD_SIZE" in os.environ and "RANK" in os.environ:
         _join(int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]), init_method="env://")
         main(args)
-        dist.destroy_process_group()
+        _leave()
     elif args.num_gpus > 1 and not torch.cuda.is_available():
         if args.num_machines > 1:
             raise ValueError(f"--num-machines {args.num_machines} needs GPUs, or torchrun to start the processes")
@@ -41,18 +43,24 @@ def launch(main: Callable, args) -> None:
         )
 
 
-def _cpu_worker(rank: int, main: Callable, args, address: str) -> None:
+def _cpu_worker(rank: int, main: Callable, args: argparse.Namespace, address: str) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     _join(args.num_gpus, rank, init_method=address, world_size=args.num_gpus, rank=rank)
     main(args)
-    dist.destroy_process_group()
+    _leave()
 
 
-def _join(local_size: int, local_rank: int, **options) -> None:
+def _join(local_size: int, local_rank: int, **options: Any) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **options)
     comm.create_local_process_group(local_size)
+
+
+def _leave() -> None:
+    # Meet before leaving: PyTorch 2.6 can lock up in destroying a gloo group whose last result is still being released.
+    comm.synchronize()
+    dist.destroy_process_group()
 
 
 def _free_port() -> int:

@@ -104,6 +104,8 @@ def _run_in_group(
     comm.create_local_process_group(processes_per_machine)
     comm.synchronize()
     main_func(*args)
+    # Meet before leaving: PyTorch 2.6 can lock up in destroying a gloo group whose last result is still being released.
+    comm.synchronize()
     # Not in a `finally`: after a failure the others may be waiting in a collective, and leaving would wait for them.
     dist.destroy_process_group()
 

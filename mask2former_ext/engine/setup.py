@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 
@@ -20,12 +21,12 @@ from mask2former_ext.env import detectron2_provider
 logger = logging.getLogger(__name__)
 
 
-def argument_parser():
+def argument_parser() -> argparse.ArgumentParser:
     """Detectron2's parser: --config-file F [--eval-only] [--resume] [--num-gpus N] [...] KEY VALUE ..."""
     return default_argument_parser()
 
 
-def setup(args) -> CfgNode:
+def setup(args: argparse.Namespace) -> CfgNode:
     """Read the configuration, register its data sets, open OUTPUT_DIR and the log, seed, print the banner.
 
     Raises ValueError for a key, value, data set or folder that cannot work.
@@ -46,6 +47,12 @@ def setup(args) -> CfgNode:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former_ext", abbrev_name="m2f")
     if device_note:
         logger.warning(device_note)
+    if cfg.SOLVER.WARMUP_ITERS >= cfg.SOLVER.MAX_ITER and not args.eval_only:
+        logger.warning(
+            "SOLVER.WARMUP_ITERS %d is not below SOLVER.MAX_ITER %d: the schedule never ends its warm-up",
+            cfg.SOLVER.WARMUP_ITERS,
+            cfg.SOLVER.MAX_ITER,
+        )
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     cfg.freeze()

@@ -100,6 +100,7 @@ class PointCriterion(nn.Module):
             )
         empty_weight = torch.ones(num_classes + 1)
         empty_weight[-1] = no_object_weight
+        self.empty_weight: Tensor
         self.register_buffer("empty_weight", empty_weight)
 
     def forward(self, outputs: dict, targets: list[Target]) -> dict[str, Tensor]:

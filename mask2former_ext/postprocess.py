@@ -45,7 +45,7 @@ class ResizedMasks:
         output_size: tuple[int, int] | None = None,
     ):
         self.mask_logits = mask_logits
-        self.padded_size = padded_size or tuple(mask_logits.shape[-2:])
+        self.padded_size = padded_size or (mask_logits.shape[-2], mask_logits.shape[-1])
         self.image_size = image_size or self.padded_size
         self.size = output_size or self.image_size
         self._kept: Tensor | None = None

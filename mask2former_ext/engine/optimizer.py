@@ -50,6 +50,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SOLVER.OPTIMIZER over `parameter_groups`. Full-model clipping is the training step's (`full_model_max_norm`);
     Detectron2's per-parameter types are applied here."""
     groups, solver = parameter_groups(cfg, model), cfg.SOLVER
+    optimizer: torch.optim.Optimizer
     if solver.OPTIMIZER == "ADAMW":
         optimizer = torch.optim.AdamW(groups, solver.BASE_LR, fused=True)
     elif solver.OPTIMIZER == "SGD":

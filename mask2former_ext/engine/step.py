@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from detectron2.engine import SimpleTrainer
@@ -25,7 +27,7 @@ class TrainingStep(SimpleTrainer):
     def __init__(
         self,
         model: nn.Module,
-        data_loader,
+        data_loader: Iterable[list[dict]],
         optimizer: torch.optim.Optimizer,
         *,
         precision: torch.dtype = torch.float32,
@@ -50,7 +52,7 @@ class TrainingStep(SimpleTrainer):
             self._skip(problem or "another process's loss is not finite", batch)
             return
         self.optimizer.zero_grad()
-        self.scaler.scale(sum(losses.values())).backward()
+        self.scaler.scale(reduce(torch.add, losses.values())).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
         if not torch.isfinite(norm) and not self.scaler.is_enabled():

@@ -6,13 +6,16 @@ Letters: B batch, N query tokens, M memory tokens, C channels, h, w map size.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def sine_position_encoding(size: tuple[int, int], channels: int, valid: Tensor | None = None, *, device=None) -> Tensor:
+def sine_position_encoding(
+    size: tuple[int, int], channels: int, valid: Tensor | None = None, *, device: torch.device | None = None
+) -> Tensor:
     """The two-dimensional sine encoding of DETR (arXiv 2005.12872, appendix A.4), coordinates scaled to (0, 2 pi].
 
     The first half of the channels encodes y, the second x. `valid` (B, 2) is the valid (height, width) of each map, of
@@ -76,7 +79,7 @@ class _ResidualLayer(nn.Module):
             return x + self.branch(self.norm(x), *args)
         return self.norm(x + self.branch(x, *args))
 
-    def branch(self, x: Tensor, *args: Tensor | None) -> Tensor:
+    def branch(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         raise NotImplementedError
 
 

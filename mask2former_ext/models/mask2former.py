@@ -11,6 +11,7 @@ Levels are listed from coarse (stride 32) to fine, as in the published parameter
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -89,12 +90,10 @@ class DeformableEncoderLayer(nn.Module):
 class DeformableEncoder(nn.Module):
     """Deformable self-attention over the tokens of all levels; a learned embedding tells the levels apart."""
 
-    def __init__(self, channels: int, num_levels: int, num_layers: int, **layer_options):
+    def __init__(self, channels: int, num_levels: int, num_layers: int, **layer_options: Any):
         super().__init__()
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(
-            DeformableEncoderLayer(channels, num_levels=num_levels, **layer_options) for _ in range(num_layers)
-        )
+        layers = [DeformableEncoderLayer(channels, num_levels=num_levels, **layer_options) for _ in range(num_layers)]
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.level_embed = nn.Parameter(torch.randn(num_levels, channels))
 
     def forward(self, maps: list[Tensor], positions: list[Tensor], valid: list[Tensor] | None) -> list[Tensor]:
@@ -108,7 +107,7 @@ class DeformableEncoder(nn.Module):
         padding = None
         if valid is not None:
             padding = ~torch.cat([_inside(s, v).flatten(1) for s, v in zip(shapes, valid, strict=True)], dim=1)
-        for layer in self.encoder.layers:
+        for layer in self.encoder["layers"].children():
             x = layer(x, position, reference_points, shapes, padding)
         parts = x.split([h * w for h, w in shapes], dim=1)
         return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -144,8 +143,8 @@ class PixelDecoder(nn.Module):
             for name in self.deformable_features
         )
         for projection in self.input_proj:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
+            nn.init.xavier_uniform_(projection.get_parameter("0.weight"))
+            nn.init.zeros_(projection.get_parameter("0.bias"))
         self.transformer = DeformableEncoder(
             conv_dim,
             len(self.deformable_features),
@@ -187,11 +186,11 @@ class PixelDecoder(nn.Module):
         (height, width) of each memory map (B, 2), or None.
         """
         sources = [features[name] for name in self.deformable_features]
-        sizes = [tuple(x.shape[-2:]) for x in sources]
+        sizes = [_size(x) for x in sources]
         valid = None if valid_fraction is None else [_valid_size(size, valid_fraction) for size in sizes]
         positions = [
             sine_position_encoding(size, self.mask_features.in_channels, v, device=sources[0].device)
-            for size, v in zip(sizes, valid or [None] * len(sizes), strict=True)
+            for size, v in zip(sizes, [None] * len(sizes) if valid is None else valid, strict=True)
         ]
         maps = self.transformer([p(x) for p, x in zip(self.input_proj, sources, strict=True)], positions, valid)
         for number, name in reversed(list(enumerate(self.fpn_features, start=1))):
@@ -200,7 +199,7 @@ class PixelDecoder(nn.Module):
             maps.append(getattr(self, f"layer_{number}")(lateral + upsampled))
         memory = maps[: self.num_memory_levels]
         if valid_fraction is not None:
-            valid = [_valid_size(x.shape[-2:], valid_fraction) for x in memory]
+            valid = [_valid_size(_size(x), valid_fraction) for x in memory]
         return self.mask_features(maps[-1]), memory, valid
 
 
@@ -217,7 +216,7 @@ def _inside(size: tuple[int, int], valid: Tensor) -> Tensor:
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _reference_points(shapes: list[tuple[int, int]], valid: list[Tensor] | None, device) -> Tensor:
+def _reference_points(shapes: list[tuple[int, int]], valid: list[Tensor] | None, device: torch.device) -> Tensor:
     """Centre of each token's cell, in coordinates [0, 1] of every level's map: (B or 1, S, levels, 2), x then y.
 
     With padding, the centre is taken relative to the valid part of the token's level and placed in that of the other.
@@ -286,14 +285,14 @@ class MaskedAttentionDecoder(nn.Module):
         keys, values = self.tokens(memory, valid)
         # A mask is linear in the per-pixel embeddings and so is resizing: what is attended to at a level's size needs
         # the embeddings of that size only. No gradient flows through the choice of positions.
-        small_features = [_resize(mask_features.detach(), x.shape[-2:]) for x in memory]
+        small_features = [_resize(mask_features.detach(), _size(x)) for x in memory]
         queries = self.initial_queries(mask_features)
         position = self.query_embed.weight.expand(len(queries), -1, -1)
         supervised = self.training and self.deep_supervision
         outputs = [self.predict(queries, mask_features)] if supervised else []
         for index in range(len(self.transformer_cross_attention_layers)):
             level = index % len(memory)
-            level_valid = None if valid is None else _inside(memory[level].shape[-2:], valid[level]).flatten(1)
+            level_valid = None if valid is None else _inside(_size(memory[level]), valid[level]).flatten(1)
             allowed = self.allowed_positions(queries, small_features[level], level_valid)
             queries = self.transformer_cross_attention_layers[index](
                 queries, position, keys[level], values[level], allowed
@@ -315,7 +314,7 @@ class MaskedAttentionDecoder(nn.Module):
         for level, x in enumerate(memory):
             projected = self.input_proj[level](x)
             position = sine_position_encoding(
-                tuple(x.shape[-2:]), projected.shape[1], None if valid is None else valid[level], device=x.device
+                _size(x), projected.shape[1], None if valid is None else valid[level], device=x.device
             )
             value = projected.flatten(2).transpose(1, 2) + self.level_embed.weight[level]
             values.append(value)
@@ -339,6 +338,11 @@ class MaskedAttentionDecoder(nn.Module):
         empty = ~allowed.any(dim=-1, keepdim=True)
         everywhere = empty if valid is None else empty & valid[:, None]
         return (allowed | everywhere)[:, None]
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    """(..., h, w) -> (h, w)."""
+    return x.shape[-2], x.shape[-1]
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

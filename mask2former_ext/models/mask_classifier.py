@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import Backbone
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from torch import Tensor, nn
 
@@ -101,7 +102,7 @@ class MaskClassifier(nn.Module):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         sem_seg_head: nn.Module,
         criterion: nn.Module,
         is_thing: Tensor,
@@ -111,11 +112,14 @@ class MaskClassifier(nn.Module):
         inference: InferenceOptions,
     ):
         super().__init__()
+        self.is_thing: Tensor
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
         self.criterion = criterion
         self.inference = inference
-        self.size_divisibility = backbone.size_divisibility if size_divisibility < 0 else size_divisibility
+        self.size_divisibility: int = backbone.size_divisibility if size_divisibility < 0 else size_divisibility
         self.register_buffer("is_thing", is_thing, persistent=False)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)

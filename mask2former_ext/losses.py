@@ -106,9 +106,13 @@ class PointCriterion(nn.Module):
     def forward(self, outputs: dict, targets: list[Target]) -> dict[str, Tensor]:
         """Weighted loss_ce, loss_mask, loss_dice of the last layer, and the same with _i of the earlier layer i."""
         layers = [*outputs.get("aux_outputs", []), outputs]
+        # Autocast would take the products of the matching cost in half precision.
+        with torch.autocast(outputs["pred_masks"].device.type, enabled=False):
+            return self._losses(layers, targets)
+
+    def _losses(self, layers: list[dict], targets: list[Target]) -> dict[str, Tensor]:
         class_logits = torch.stack([x["pred_logits"] for x in layers]).float()  # (L, B, Q, K+1)
         mask_logits = [x["pred_masks"] for x in layers]  # L times (B, Q, h, w)
-        self._check_labels(targets)
         generators = [_generator(target, class_logits.device) for target in targets]
         matches = self.match(class_logits, mask_logits, targets, generators)
         loss_ce = self.classification_losses(class_logits, targets, matches)
@@ -120,14 +124,6 @@ class PointCriterion(nn.Module):
             losses["loss_mask" + suffix] = self.mask_weight * loss_mask[layer]
             losses["loss_dice" + suffix] = self.dice_weight * loss_dice[layer]
         return losses
-
-    def _check_labels(self, targets: list[Target]) -> None:
-        for target in targets:
-            if len(target.labels) and int(target.labels.max()) >= self.num_classes:
-                raise ValueError(
-                    f"{target.name}: class {int(target.labels.max())} is in the truth, "
-                    f"but the model has {self.num_classes} classes (0 to {self.num_classes - 1})"
-                )
 
     @torch.no_grad()
     def match(

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from mask2former_ext import losses
 from mask2former_ext.losses import (
     PointCriterion,
     Target,
@@ -109,6 +110,17 @@ def test_mask_losses_are_summed_over_masks_and_divided_by_their_number():
     outputs = {"pred_logits": torch.zeros(1, 4, 3), "pred_masks": torch.zeros(1, 4, 8, 8)}
     losses = criterion()(outputs, [a_target(halves(), [0, 1])])
     assert losses["loss_mask"].item() == pytest.approx(5 * math.log(2), rel=1e-5)
+
+
+def test_matching_under_autocast_is_done_in_float32(monkeypatch):
+    costs = []
+    assign = losses.linear_sum_assignment
+    monkeypatch.setattr(losses, "linear_sum_assignment", lambda cost: costs.append(cost) or assign(cost))
+    outputs = {"pred_logits": torch.randn(1, 4, 3), "pred_masks": torch.randn(1, 4, 8, 8)}
+    criterion()(outputs, [a_target(halves(), [0, 1])])
+    with torch.autocast("cpu", torch.bfloat16):
+        criterion()(outputs, [a_target(halves(), [0, 1])])
+    assert (costs[0] == costs[1]).all()
 
 
 def test_layers_are_numbered_from_the_first_and_the_last_has_no_number():

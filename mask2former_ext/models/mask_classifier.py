@@ -172,6 +172,7 @@ class MaskClassifier(nn.Module):
         for index, x in enumerate(batched_inputs):
             if "instances" not in x:
                 raise ValueError(f"{_name(x, index)}: a training input must hold 'instances' (gt_classes, gt_masks)")
+            _check_classes(x["instances"].gt_classes, len(self.is_thing), _name(x, index))  # on the host: no wait
             instances = x["instances"].to(self.device)
             masks = _mask_tensor(instances.gt_masks, _name(x, index))
             padded = masks.new_zeros((len(masks), *canvas))
@@ -242,6 +243,14 @@ class MaskClassifier(nn.Module):
 
 def _name(model_input: dict, index: int) -> str:
     return str(model_input.get("file_name", f"image {index} of the batch"))
+
+
+def _check_classes(classes: Tensor, num_classes: int, name: str) -> None:
+    if len(classes) and int(classes.max()) >= num_classes:
+        raise ValueError(
+            f"{name}: class {int(classes.max())} is in the truth, "
+            f"but the model has {num_classes} classes (0 to {num_classes - 1})"
+        )
 
 
 def _mask_tensor(masks: BitMasks | Tensor, name: str) -> Tensor:

@@ -327,10 +327,11 @@ class MaskedAttentionDecoder(nn.Module):
         masks = torch.einsum("bqc,bchw->bqhw", self.mask_embed(queries), mask_features)
         return {"pred_logits": self.class_embed(queries), "pred_masks": masks}
 
-    @torch.no_grad()
     def allowed_positions(self, queries: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
         """bool (B, 1, Q, h w): where the mask predicted from `queries` has probability >= 0.5, inside `valid`."""
-        embeddings = self.mask_embed(self.decoder_norm(queries))
+        # Detached, not under no_grad: there the autocast of PyTorch 2.6 caches half-precision copies of weights that
+        # have no gradient, and `predict` would be given the same ones.
+        embeddings = self.mask_embed(self.decoder_norm(queries)).detach()
         allowed = (embeddings @ features.flatten(2)) >= 0
         if valid is not None:
             allowed &= valid[:, None]

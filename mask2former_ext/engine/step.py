@@ -70,7 +70,8 @@ class TrainingStep(SimpleTrainer):
                 losses = self.model(batch)
         except FloatingPointError as error:
             return {}, str(error)
-        broken = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+        finite = torch.stack([loss.detach() for loss in losses.values()]).isfinite().tolist()  # one wait for the GPU
+        broken = [name for name, good in zip(losses, finite, strict=True) if not good]
         return losses, f"losses {broken} are not finite" if broken else None
 
     def _skip(self, problem: str, batch: list[dict]) -> None:

@@ -55,6 +55,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
         )
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+    if cfg.get("FLOAT32_PRECISION", "") and torch.cuda.is_available():
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
     cfg.freeze()
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
@@ -67,7 +70,7 @@ def precision(cfg: CfgNode) -> torch.dtype:
     """The type of SOLVER.AMP: bfloat16 where the GPU has it, else float16; float32 without AMP or on a CPU."""
     if not cfg.SOLVER.AMP.ENABLED or not cfg.MODEL.DEVICE.startswith("cuda"):
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def banner(cfg: CfgNode, eval_only: bool) -> str:

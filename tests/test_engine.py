@@ -68,6 +68,12 @@ def test_only_full_model_clipping_is_the_steps_own():
     assert full_model_max_norm(solver_config()) is None
 
 
+def test_full_model_clipping_to_zero_means_none():
+    clip = {"ENABLED": True, "CLIP_TYPE": "full_model", "CLIP_VALUE": 0.0}
+    cfg = solver_config(**{f"CLIP_GRADIENTS__{key}": value for key, value in clip.items()})
+    assert full_model_max_norm(cfg) is None and isinstance(build_optimizer(cfg, Parts()), torch.optim.AdamW)
+
+
 class Scripted(nn.Module):
     """Loss = factor of the batch x weight; a batch of "raise" raises what the matcher raises."""
 

@@ -57,7 +57,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         optimizer = torch.optim.SGD(groups, solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
     else:
         raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}: ADAMW and SGD are known")
-    if full_model_max_norm(cfg) is None:
+    if solver.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
         return maybe_add_gradient_clipping(cfg, optimizer)
     return optimizer
 

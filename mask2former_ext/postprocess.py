@@ -172,7 +172,7 @@ def instance_inference(
     """The best `max_instances` of all Q x K pairs, then, with `keep_class` bool (K,), only those of a kept class.
 
     A mask is where its probability exceeds 0.5; score = class probability x mean mask probability inside the mask
-    (arXiv 2112.01527, section 3.3 "instance"); the box bounds the mask, (0, 0, 0, 0) if that is empty.
+    (arXiv 2112.01527, section 4); the box bounds the mask, (0, 0, 0, 0) if that is empty.
     """
     class_probs = class_logits.softmax(dim=-1)[:, :-1]
     num_classes = class_probs.shape[1]

@@ -108,7 +108,7 @@ def test_no_instances_give_empty_tensors_of_the_right_form():
 
 
 def test_masks_are_resized_in_two_steps_and_the_padding_is_cut():
-    # 2 x 2 logits, padded canvas 4 x 4 of which the image is the top 4 x 2: the right half never shows
+    # 2 x 2 logits, padded canvas 8 x 8 of which the image is the left 8 x 2: the right half never shows
     logits = torch.tensor([[[SURE, -SURE], [SURE, -SURE]]])
     resized = ResizedMasks(logits, (8, 8), (8, 2), (4, 1))
     (_, enlarged), *_ = resized.chunks(torch.tensor([0]))

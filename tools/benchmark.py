@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -199,10 +198,16 @@ def _peak_memory(run: Job, device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         run(), run()
         return (torch.cuda.max_memory_allocated() - before) // 2**20
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    before = _resident_kb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, not from the loading of the weights
     run(), run()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return (peak - pages * resource.getpagesize()) // 2**20
+    return (_resident_kb("VmHWM") - before) // 2**10
+
+
+def _resident_kb(field: str) -> int:
+    """VmRSS: held now; VmHWM: the peak (Linux, proc(5))."""
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field)]
+    return int(line.split()[1])
 
 
 def _machine(device: str) -> str:

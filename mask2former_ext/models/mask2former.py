@@ -155,6 +155,8 @@ class PixelDecoder(nn.Module):
             dropout=dropout,
         )
         finest = input_shape[self.deformable_features[-1]].stride
+        if common_stride > finest:
+            raise ValueError(f"COMMON_STRIDE {common_stride} exceeds {finest}, the finest of DEFORMABLE_IN_FEATURES")
         num_fpn_levels = int(math.log2(finest / common_stride))
         self.fpn_features = by_stride[:num_fpn_levels]
         for number, name in enumerate(self.fpn_features, start=1):

@@ -86,6 +86,11 @@ def classes_of(cfg: CN) -> Tensor:
             f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is {num_classes}: set the number, or name a data set in DATASETS and "
             "call mask2former_ext.data.prepare_data(cfg) before the model is built"
         )
+    if cfg.MODEL.MASK_CLASSIFIER.PANOPTIC_ON and not names:
+        raise ValueError(
+            "MODEL.MASK_CLASSIFIER.PANOPTIC_ON needs a data set in DATASETS.TRAIN or DATASETS.TEST: its metadata say "
+            "which classes are things"
+        )
     metadata = MetadataCatalog.get(names[0]) if names else None
     thing_ids = set(getattr(metadata, "thing_dataset_id_to_contiguous_id", {}).values())
     return torch.tensor([index in thing_ids for index in range(num_classes)])

@@ -143,6 +143,8 @@ def main(argv: list[str] | None = None) -> int:
 def configure(args: argparse.Namespace):
     """The configuration with the asked tasks and threshold in it, for a device that is there."""
     cfg = m.load_config(args.config_file, args.opts)
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError("MODEL.WEIGHTS is empty; a trained model is named by --opts MODEL.WEIGHTS FILE")
     tasks = cfg.MODEL.MASK_CLASSIFIER
     if args.task is not None:
         for task in RESULTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,16 +13,20 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from torch import nn
 
+from mask2former_ext.config_check import check_model
 from mask2former_ext.data import prepare_data
 from mask2former_ext.interop.weights import load_weights
+
+logger = logging.getLogger(__name__)
 
 
 def load_model(cfg: CfgNode) -> nn.Module:
     """The model of `cfg` in eval mode on MODEL.DEVICE, with MODEL.WEIGHTS loaded if that is not empty.
 
-    Raises ValueError if the weights do not fit (see `interop.weights.load_weights`).
+    Raises ValueError if the weights do not fit (see `interop.weights.load_weights`) or a value cannot work.
     """
     cfg = cfg.clone()
+    check_model(cfg)
     prepare_data(cfg)
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
@@ -37,6 +42,8 @@ class Predictor:
         self.model = load_model(self.cfg)
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         self.metadata = MetadataCatalog.get(names[0]) if names else None
+        if names and not (self.metadata.get("thing_classes") or self.metadata.get("stuff_classes")):
+            logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
         self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:

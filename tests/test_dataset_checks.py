@@ -60,6 +60,17 @@ def test_rejects_a_name_that_is_not_registered(cfg: CfgNode) -> None:
         check_datasets(cfg)
 
 
+def test_evaluation_alone_does_not_ask_for_the_training_set(cfg: CfgNode) -> None:
+    cfg.DATASETS.TRAIN = ("shape_train",)
+    check_datasets(cfg, eval_only=True)
+
+
+def test_evaluation_looks_at_its_files_before_it_starts(cfg: CfgNode, root: Path) -> None:
+    (root / "shapes" / "val" / "panoptic" / "000002.png").unlink()
+    with pytest.raises(ValueError, match="000002.png is missing; 1 of 2 files"):
+        check_datasets(cfg, eval_only=True)
+
+
 def test_rejects_a_class_count_that_disagrees_with_the_data(cfg: CfgNode) -> None:
     cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES = 133
     with pytest.raises(ValueError, match=f"NUM_CLASSES is 133, but data set '{TRAIN}' has 9"):
@@ -256,5 +267,5 @@ def test_all_published_sets_lie_under_the_root(root: Path, name: str) -> None:
 
 
 def test_a_set_that_is_not_registered_has_no_class_names() -> None:
-    with pytest.raises(ValueError, match="'no_such_set' has no class names"):
+    with pytest.raises(ValueError, match="'no_such_set' is not a registered data set"):
         class_names("no_such_set")

@@ -49,7 +49,7 @@ def demo(monkeypatch, repository):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
-    cfg = CfgNode({"MODEL": {"MASK_CLASSIFIER": switches, "DEVICE": "cpu"}})
+    cfg = CfgNode({"MODEL": {"MASK_CLASSIFIER": switches, "DEVICE": "cpu", "WEIGHTS": "any.pth"}})
     monkeypatch.setattr(module.m, "load_config", lambda *_: cfg.clone(), raising=False)
     monkeypatch.setattr(module.m, "Predictor", MadePredictor, raising=False)
     return module
@@ -134,3 +134,10 @@ def test_a_threshold_outside_0_to_1_is_refused(demo, folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(demo, [folder], tmp_path, "--confidence-threshold", "50")
     assert "--confidence-threshold is 50.0, but must lie in [0, 1]" in capsys.readouterr().err
+
+
+def test_a_model_without_weights_is_refused(demo, folder, tmp_path, monkeypatch, capsys):
+    cfg = CfgNode({"MODEL": {"WEIGHTS": ""}})
+    monkeypatch.setattr(demo.m, "load_config", lambda *_: cfg)
+    assert run(demo, [folder], tmp_path / "out") == 2
+    assert "MODEL.WEIGHTS is empty" in capsys.readouterr().err

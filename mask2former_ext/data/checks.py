@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mask2former_ext.data.datasets import class_names
+from mask2former_ext.data.datasets import check_registered, class_names
 from mask2former_ext.data.image_io import check_size, image_size, read_labels, read_panoptic
 from mask2former_ext.data.mapper import truth_of
 from mask2former_ext.data.targets import panoptic_ids
@@ -26,14 +25,17 @@ _FILE_KEYS = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
 Record = Mapping[str, Any]
 
 
-def check_datasets(cfg: CfgNode) -> None:
+def check_datasets(cfg: CfgNode, eval_only: bool = False) -> None:
     """Raise ValueError naming the file or key, the value and the rule, if a data set of `cfg` breaks one.
 
-    Looked at: DATASETS.TRAIN and DATASETS.TEST, MODEL.MASK_CLASSIFIER.NUM_CLASSES, INPUT.TARGETS.
+    Looked at: DATASETS.TRAIN (unless `eval_only`) and DATASETS.TEST, MODEL.MASK_CLASSIFIER.NUM_CLASSES, INPUT.TARGETS.
     """
-    train, test = list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)
+    train, test = [] if eval_only else list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)
     for name in dict.fromkeys(train + test):
-        _check_name(name)
+        check_registered(name)
+    if not train + test:
+        where = "DATASETS.TEST is" if eval_only else "DATASETS.TRAIN and DATASETS.TEST are both"
+        raise ValueError(f"{where} empty; a data set must be named there")
     _check_class_lists(cfg, train, test)
     for name in dict.fromkeys(train + test):
         records = _load(name)
@@ -77,20 +79,8 @@ def check_pixels(record: Record, count: int, ignore_label: int) -> None:
             )
 
 
-def _check_name(name: str) -> None:
-    known = DatasetCatalog.list()
-    if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=0.0)
-        raise ValueError(
-            f"DATASETS: '{name}' is not a registered data set; the nearest registered name is {''.join(near)}. "
-            "Data of your own is named in DATASETS.CUSTOM"
-        )
-
-
 def _check_class_lists(cfg: CfgNode, train: list[str], test: list[str]) -> None:
     """All training sets have the same classes, test sets as many, and NUM_CLASSES, unless 0, is their number."""
-    if not train + test:
-        raise ValueError("DATASETS.TRAIN and DATASETS.TEST are both empty; name a data set in one of them")
     first = (train + test)[0]
     names = class_names(first)
     for other in train[1:]:

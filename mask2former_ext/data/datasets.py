@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -94,8 +95,20 @@ def class_names(dataset_name: str) -> list[str]:
     things, stuff = metadata.get("thing_classes"), metadata.get("stuff_classes")
     names = things if stuff is None or metadata.get("evaluator_type") in _INSTANCE_EVALUATORS else stuff
     if not names:
-        raise ValueError(f"data set '{dataset_name}' has no class names in its metadata; is it registered?")
+        check_registered(dataset_name)
+        raise ValueError(f"data set '{dataset_name}' has no class names in its metadata")
     return list(names)
+
+
+def check_registered(dataset_name: str) -> None:
+    """Raise ValueError naming the nearest registered name if `dataset_name` is not one."""
+    known = DatasetCatalog.list()
+    if dataset_name not in known:
+        near = "".join(get_close_matches(dataset_name, known, n=1, cutoff=0.0))
+        raise ValueError(
+            f"DATASETS: '{dataset_name}' is not a registered data set; the nearest registered name is {near}. "
+            "Data of your own is named in DATASETS.CUSTOM"
+        )
 
 
 def num_classes(dataset_name: str) -> int:

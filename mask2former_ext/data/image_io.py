@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+FORMATS = ("RGB", "BGR", "L")
 # What Pillow raises for a file that is missing, cut off, of no known kind, or larger than its safety limit.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -28,7 +29,7 @@ def read_image(path: str, image_format: str) -> np.ndarray:
     An alpha channel is dropped; 16-bit gray (0..65535) is scaled to 0..255.
     Raises BrokenImageError naming the file if it cannot be read, ValueError for an unknown format.
     """
-    if image_format not in ("RGB", "BGR", "L"):
+    if image_format not in FORMATS:
         raise ValueError(f"INPUT.FORMAT is '{image_format}', but must be RGB, BGR or L")
     image = ImageOps.exif_transpose(_load(path))
     if image.mode in _SIXTEEN_BIT:

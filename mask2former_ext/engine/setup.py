@@ -15,6 +15,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import load_config
+from mask2former_ext.config_check import check_model, check_training
 from mask2former_ext.data import class_names, prepare_data
 from mask2former_ext.env import detectron2_provider
 
@@ -34,6 +35,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if not args.config_file:
         raise ValueError("--config-file names the configuration and must be given")
     cfg = load_config(args.config_file, args.opts)
+    check_model(cfg)
+    if not args.eval_only:
+        check_training(cfg, comm.get_world_size())
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
         device_note = "MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used"

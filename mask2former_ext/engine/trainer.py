@@ -109,18 +109,32 @@ class Trainer(DefaultTrainer):
         ]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """With `resume`, go on from OUTPUT_DIR's last checkpoint if it has one; else load MODEL.WEIGHTS, if given."""
+        """With `resume`, go on from OUTPUT_DIR's last checkpoint if it has one; else load MODEL.WEIGHTS, if given.
+
+        Raises ValueError if that checkpoint lacks a tensor of this model or holds it in another shape.
+        """
         if resume and self.checkpointer.has_checkpoint():
+            checkpoint = self.checkpointer.get_checkpoint_file()
+            report = load_weights(self.checkpointer.model, checkpoint)
+            if report.missing or report.wrong_shape:
+                raise ValueError(
+                    f"--resume: {checkpoint} is of another model than the configuration says; resume with the "
+                    f"configuration that it was trained with, or train in another OUTPUT_DIR\n{report}"
+                )
             self.checkpointer.resume_or_load("", resume=True)
             self.start_iter = self.iter + 1
             # The images that training goes on with are those it would have seen without the interruption.
             self._trainer.reset_data_loader(lambda: build_train_loader(self.cfg, start_iteration=self.start_iter))
-        elif self.cfg.MODEL.WEIGHTS:
+            return
+        if resume:
+            logger.warning("--resume: OUTPUT_DIR %s has no checkpoint, so training starts anew", self.cfg.OUTPUT_DIR)
+        if self.cfg.MODEL.WEIGHTS:
             load_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:
     """Score MODEL.WEIGHTS, or with `resume` OUTPUT_DIR's last checkpoint, on DATASETS.TEST."""
+    check_datasets(cfg, eval_only=True)
     model = Trainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR)
     weights = checkpointer.get_checkpoint_file() if resume and checkpointer.has_checkpoint() else cfg.MODEL.WEIGHTS

@@ -7,6 +7,7 @@ import collections
 import io
 import logging
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,21 @@ from torch import Tensor
 # Where a checkpoint keeps its tensors, if not at the top.
 _CONTAINERS = ("model", "state_dict", "blobs")
 
+# What the readers of pickles, PyTorch files and safetensors raise for bytes that are no such file or a damaged one.
+_READ_ERRORS = (
+    pickle.UnpicklingError,
+    SafetensorError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
 
 def read_tensor_file(path: str) -> dict[str, Tensor]:
     """The tensors of a local file by name. Raises ValueError for all but tensors and plain data."""
@@ -32,11 +48,12 @@ def read_tensor_file(path: str) -> dict[str, Tensor]:
         else:
             with torch.serialization.safe_globals(_numpy_globals()):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError, UnicodeDecodeError) as error:
+    except _READ_ERRORS as error:
         # PyTorch's own message advises at length to turn safety off; one line of it says what was found.
-        lines = str(error).splitlines() or [type(error).__name__]
+        lines = str(error).splitlines() or [""]
         found = next((line for line in lines if "GLOBAL" in line), lines[0])
-        raise ValueError(f"{path}: not a weight file that can be read safely: {found.strip()}") from error
+        reason = f"{type(error).__name__} {found.strip()}".strip()
+        raise ValueError(f"{path}: not a weight file that can be read safely: {reason}") from error
     return _tensors(content, path)
 
 

@@ -7,6 +7,7 @@ guessing by suffix.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,15 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """
     if huggingface.is_folder(path):
         return huggingface.read_folder(path)
-    return read_tensor_file(PathManager.get_local_path(path))
+    try:
+        local_path = PathManager.get_local_path(path)
+    except OSError as error:
+        raise OSError(f"weights {path} cannot be fetched: {error}") from error
+    if os.path.isdir(local_path):
+        raise ValueError(f"weights {path}: a folder, but not of a Hugging Face Mask2Former")
+    if not os.path.exists(local_path):
+        raise FileNotFoundError(f"weights {path}: no such file")
+    return read_tensor_file(local_path)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""Values of a configuration that would fail late and far from their key: each a ValueError of key, value and rule.
+
+What concerns the data is in `data.checks`; keys and types are checked when the file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+from mask2former_ext.data.image_io import FORMATS
+from mask2former_ext.data.mapper import TARGETS
+
+
+def check_model(cfg: CfgNode) -> None:
+    """The model is known, and so are its device and the order of its colours."""
+    _check_choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
+    _check_choice("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, [name for name, _ in BACKBONE_REGISTRY])
+    _check_choice("INPUT.FORMAT", cfg.INPUT.FORMAT, FORMATS)
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but must be cpu, cuda or cuda:NUMBER") from error
+    if device.type == "cuda" and 0 < torch.cuda.device_count() <= (device.index or 0):
+        raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but this machine has {torch.cuda.device_count()} GPUs")
+
+
+def check_training(cfg: CfgNode, num_processes: int) -> None:
+    """There is something to train on, for some steps, in batches that `num_processes` can share."""
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty; training needs a data set")
+    _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, TARGETS)
+    if cfg.SOLVER.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % num_processes:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, but must be a positive multiple of the number of processes, "
+            f"{num_processes}"
+        )
+
+
+def _check_choice(key: str, value: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    if value not in known:
+        near = "".join(get_close_matches(value, known, n=1, cutoff=0.0))
+        raise ValueError(f"{key} is '{value}', the nearest known one is {near}; known are {', '.join(known)}")

@@ -1,0 +1,115 @@
+"""What users get wrong in a configuration or on the command line is an error that names key, value and rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+import mask2former_ext
+from mask2former_ext.config_check import check_model, check_training
+from mask2former_ext.engine import Trainer, argument_parser, evaluate, setup
+from mask2former_ext.interop.weights import read_weights
+
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "mask2former" / "shapes_panoptic.yaml"
+
+
+def config(*overrides) -> CfgNode:
+    return mask2former_ext.load_config(str(CONFIG), ["MODEL.DEVICE", "cpu", *overrides])
+
+
+def test_a_sound_configuration_passes():
+    check_model(config())
+    check_training(config(), num_processes=2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.META_ARCHITECTURE", "Mask2Fomer", "META_ARCHITECTURE is 'Mask2Fomer', the nearest .* is Mask2Former"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_bakbone", "BACKBONE.NAME is .* nearest .* is build_resnet_backbone"),
+        ("INPUT.FORMAT", "RBG", "INPUT.FORMAT is 'RBG', .* known are BGR, L, RGB"),
+        ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is 'gpu', but must be cpu, cuda or cuda:NUMBER"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_named(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        check_model(config(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DATASETS.TRAIN", "()", "DATASETS.TRAIN is empty"),
+        ("INPUT.TARGETS", "panoptik", "INPUT.TARGETS is 'panoptik', the nearest known one is panoptic"),
+        ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER is 0, but must be at least 1"),
+        ("SOLVER.IMS_PER_BATCH", "0", "IMS_PER_BATCH is 0, but must be a positive multiple"),
+        ("SOLVER.IMS_PER_BATCH", "3", "IMS_PER_BATCH is 3, but must be .* multiple of the number of processes, 2"),
+    ],
+)
+def test_a_training_that_cannot_run_is_named(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        check_training(config(key, value), num_processes=2)
+
+
+def test_the_command_line_checks_before_anything_is_written(tmp_path):
+    overrides = ["SOLVER.IMS_PER_BATCH", "0", "OUTPUT_DIR", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH is 0"):
+        setup(argument_parser().parse_args(["--config-file", str(CONFIG), *overrides]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_to_predict_with_is_checked():
+    with pytest.raises(ValueError, match="INPUT.FORMAT is 'RBG'"):
+        mask2former_ext.load_model(config("INPUT.FORMAT", "RBG"))
+
+
+def test_evaluation_without_data_is_refused():
+    with pytest.raises(ValueError, match="DATASETS.TEST is empty"):
+        evaluate(config("DATASETS.TEST", "()", "MODEL.WEIGHTS", "any.pth"))
+
+
+def test_a_folder_of_weights_that_is_no_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"weights {tmp_path}: a folder"):
+        read_weights(str(tmp_path))
+
+
+def test_weights_that_cannot_be_fetched_are_named():
+    with pytest.raises(OSError, match="weights https://127.0.0.1:9/m.pth cannot be fetched"):
+        read_weights("https://127.0.0.1:9/m.pth")
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x02X\xff", b"(lp0\n0.", b"K\x01a."])
+@pytest.mark.parametrize("name", ["a.pth", "a.pkl"])
+def test_a_file_that_is_no_weight_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: not a weight file that can be read safely"):
+        read_weights(str(tmp_path / name))
+
+
+class Checkpoint:
+    """An OUTPUT_DIR's checkpoint, or none, of a model with 3 queries."""
+
+    def __init__(self, folder: Path, exists: bool):
+        self.model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "queries": nn.Embedding(4, 2)})
+        self.path, self.has_checkpoint = str(folder / "model.pth"), lambda: exists
+        torch.save({"model": {**self.model.state_dict(), "queries.weight": torch.zeros(3, 2)}}, self.path)
+
+    def get_checkpoint_file(self) -> str:
+        return self.path
+
+
+def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path):
+    trainer = SimpleNamespace(checkpointer=Checkpoint(tmp_path, exists=True))
+    with pytest.raises(ValueError, match=r"--resume: .*model.pth is of another model(.|\n)*queries.weight \[3, 2\]"):
+        Trainer.resume_or_load(trainer, resume=True)
+
+
+def test_resuming_without_a_checkpoint_is_said(tmp_path, caplog):
+    trainer = SimpleNamespace(checkpointer=Checkpoint(tmp_path, exists=False), cfg=config("OUTPUT_DIR", "here"))
+    Trainer.resume_or_load(trainer, resume=True)
+    assert "--resume: OUTPUT_DIR here has no checkpoint" in caplog.text

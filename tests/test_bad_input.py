@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ from torch import nn
 
 import mask2former_ext
 from mask2former_ext.config_check import check_model, check_training
+from mask2former_ext.data import prepare_data, register_all
+from mask2former_ext.data.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, setup
 from mask2former_ext.interop.weights import read_weights
 
@@ -91,6 +94,14 @@ def test_a_file_that_is_no_weight_file_is_named(tmp_path, name, content):
         read_weights(str(tmp_path / name))
 
 
+@pytest.fixture
+def data(tmp_path) -> Iterator[Path]:
+    """The folder of the data sets, with 2 made images to train on in it."""
+    make_shapes(str(tmp_path / "shapes"), Recipe(train=2, val=1, height=64, width=64))
+    yield tmp_path
+    register_all()
+
+
 class Checkpoint:
     """An OUTPUT_DIR's checkpoint, or none, of a model with 3 queries."""
 
@@ -107,6 +118,21 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path):
     trainer = SimpleNamespace(checkpointer=Checkpoint(tmp_path, exists=True))
     with pytest.raises(ValueError, match=r"--resume: .*model.pth is of another model(.|\n)*queries.weight \[3, 2\]"):
         Trainer.resume_or_load(trainer, resume=True)
+
+
+def test_a_resumed_training_may_be_longer_than_the_first(data, tmp_path):
+    def trainer(steps: int) -> Trainer:
+        settings = ["SOLVER.MAX_ITER", steps, "SOLVER.IMS_PER_BATCH", 1, "DATALOADER.NUM_WORKERS", 0]
+        settings += ["DATASETS.ROOT", str(data), "DATASETS.TEST", "()", "OUTPUT_DIR", str(tmp_path)]
+        cfg = config(*settings, "SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "SOLVER.WARMUP_ITERS", 0)
+        prepare_data(cfg)
+        return Trainer(cfg)
+
+    trainer(1).train()
+    longer = trainer(3)
+    longer.resume_or_load(resume=True)
+    longer.train()
+    assert (longer.start_iter, longer.scheduler.last_epoch) == (1, 3)
 
 
 def test_resuming_without_a_checkpoint_is_said(tmp_path, caplog):

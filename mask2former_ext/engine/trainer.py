@@ -16,6 +16,7 @@ from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.projects.deeplab import build_lr_scheduler
+from detectron2.projects.deeplab.lr_scheduler import WarmupPolyLR
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from torch import nn
@@ -122,6 +123,9 @@ class Trainer(DefaultTrainer):
                     f"configuration that it was trained with, or train in another OUTPUT_DIR\n{report}"
                 )
             self.checkpointer.resume_or_load("", resume=True)
+            if isinstance(self.scheduler, WarmupPolyLR):
+                # The checkpoint has brought its own end of the schedule, beyond which the rate is no number.
+                self.scheduler.max_iters = self.max_iter
             self.start_iter = self.iter + 1
             # The images that training goes on with are those it would have seen without the interruption.
             self._trainer.reset_data_loader(lambda: build_train_loader(self.cfg, start_iteration=self.start_iter))

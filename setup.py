@@ -18,16 +18,12 @@ REQUIRES = [
     "opencv-python-headless>=4.8,<6",
     "pycocotools>=2.0.8,<3",
     "fvcore>=0.1.5.post20221221,<0.2",
-    "iopath>=0.1.9,<0.2",
-    "yacs>=0.1.8,<0.2",
     "PyYAML>=6,<7",
     "typing_extensions>=4.10,<5",
     "timm>=1.0.11,<2",
     "supervision>=0.30,<1",
-    "tensorboard>=2.16,<3",
     "tqdm>=4.66,<5",
     "safetensors>=0.4.5,<1",
-    "huggingface_hub>=0.25,<3",
 ]
 
 TRANSFORMERS = "transformers>=4.46,<6"
@@ -35,7 +31,7 @@ TEST = ["pytest>=8,<10", "torchmetrics>=1.4,<2", TRANSFORMERS]
 
 EXTRAS = {
     "test": TEST,
-    "benchmark": [TRANSFORMERS, "psutil>=5.9,<8"],
+    "benchmark": [TRANSFORMERS],
     "dev": [*TEST, "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.5"],
 }
 

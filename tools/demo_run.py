@@ -38,27 +38,28 @@ def main() -> None:
         shutil.rmtree(args.output, ignore_errors=True)
     start = time.perf_counter()
     data = os.path.join(args.output, "datasets")
-    print(f"1/4 the made data set 'shapes' in {data}/shapes", flush=True)
+    print(f"1/3 the made data set 'shapes' in {data}/shapes", flush=True)
     make_shapes(os.path.join(data, "shapes"), Recipe(), lambda items: tqdm(items, desc="shapes", unit="img"))
 
-    print("2/4 training", flush=True)
+    print("2/3 training, then scores on images the model has not seen", flush=True)
     cfg = setup(_arguments(args, data))
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
     if trainer.start_iter < trainer.max_iter:
         trainer.train()
+        results = trainer.last_results
+    else:
+        results = evaluate(cfg, resume=True)
 
-    print("3/4 scores on images the model has not seen", flush=True)
-    results = evaluate(cfg, resume=True)
-    table = results_table(results)
-
-    print("4/4 the picture", flush=True)
+    print("3/3 the picture", flush=True)
     path = os.path.join(args.output, "demo.png")
     _draw(cfg, os.path.join(cfg.OUTPUT_DIR, "model_final.pth"), path, args.columns)
     minutes = (time.perf_counter() - start) / 60
     with open(os.path.join(args.output, "results.json"), "w") as file:
         json.dump({"minutes": round(minutes, 2), **results}, file, indent=1)
-    print(f"\n{table}\n\n{minutes:.1f} minutes. Look at {path}: rows are image, truth, what the model sees.")
+    print(
+        f"\n{results_table(results)}\n\n{minutes:.1f} minutes. Look at {path}: rows are image, truth, what the model sees."
+    )
 
 
 def _arguments(args: argparse.Namespace, data: str):

@@ -93,13 +93,16 @@ class Trainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name, output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
-    def test(
-        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
-    ) -> OrderedDict:
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             logger.info("results\n%s", results_table(results))
         return results
+
+    @property
+    def last_results(self) -> OrderedDict:
+        """The scores of the last evaluation that training ran (its end is one)."""
+        return self._last_eval_results
 
     def build_writers(self) -> list[EventWriter]:
         folder = self.cfg.OUTPUT_DIR

@@ -15,6 +15,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from mask2former_ext.data.image_io import FORMATS
 from mask2former_ext.data.mapper import TARGETS
 
+_SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
+
 
 def check_model(cfg: CfgNode) -> None:
     """The model is known, and so are its device and the order of its colours."""
@@ -34,6 +36,7 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; training needs a data set")
     _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, TARGETS)
+    _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
     if cfg.SOLVER.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")
     batch = cfg.SOLVER.IMS_PER_BATCH

@@ -41,9 +41,11 @@ class Predictor:
         self.cfg = cfg.clone()
         self.model = load_model(self.cfg)
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
-        self.metadata = MetadataCatalog.get(names[0]) if names else None
-        if names and not (self.metadata.get("thing_classes") or self.metadata.get("stuff_classes")):
-            logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
+        self.metadata = None
+        if names:
+            metadata = self.metadata = MetadataCatalog.get(names[0])
+            if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
+                logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
         self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:

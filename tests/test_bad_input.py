@@ -49,6 +49,7 @@ def test_a_model_that_cannot_be_built_is_named(key, value, message):
     [
         ("DATASETS.TRAIN", "()", "DATASETS.TRAIN is empty"),
         ("INPUT.TARGETS", "panoptik", "INPUT.TARGETS is 'panoptik', the nearest known one is panoptic"),
+        ("SOLVER.LR_SCHEDULER_NAME", "WarmupPoly", "LR_SCHEDULER_NAME is 'WarmupPoly', the nearest .* is WarmupPolyLR"),
         ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER is 0, but must be at least 1"),
         ("SOLVER.IMS_PER_BATCH", "0", "IMS_PER_BATCH is 0, but must be a positive multiple"),
         ("SOLVER.IMS_PER_BATCH", "3", "IMS_PER_BATCH is 3, but must be .* multiple of the number of processes, 2"),

@@ -133,6 +133,16 @@ def test_losses_reach_the_event_storage():
         assert get_event_storage().latest()["total_loss"][0] == 14.0
 
 
+def test_the_last_step_has_one_line(caplog):
+    from mask2former_ext.engine.progress import ProgressWriter
+
+    writer = ProgressWriter(max_iter=2, images_per_step=1)
+    with EventStorage(0) as storage, caplog.at_level("INFO"):
+        for storage.iter in (1, 2):
+            writer.write()
+    assert [line.split("iter ")[1].split()[0] for line in caplog.messages] == ["2/2"]
+
+
 def test_amp_on_a_cpu_trains_in_float32_and_says_so():
     from mask2former_ext.engine.setup import banner, precision
 

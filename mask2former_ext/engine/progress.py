@@ -23,6 +23,8 @@ class ProgressWriter(EventWriter):
 
     def write(self) -> None:
         storage = get_event_storage()
+        if storage.iter >= self.max_iter:  # called once more after training: the last step has had its line
+            return
         done = storage.iter + 1
         if self.start is None:
             self.start = (done, time.perf_counter())

@@ -41,7 +41,7 @@ def main() -> None:
     print(f"1/3 the made data set 'shapes' in {data}/shapes", flush=True)
     make_shapes(os.path.join(data, "shapes"), Recipe(), lambda items: tqdm(items, desc="shapes", unit="img"))
 
-    print("2/3 training, then scores on images the model has not seen", flush=True)
+    print("2/3 training, then scores on unseen images", flush=True)
     cfg = setup(_arguments(args, data))
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
@@ -57,9 +57,8 @@ def main() -> None:
     minutes = (time.perf_counter() - start) / 60
     with open(os.path.join(args.output, "results.json"), "w") as file:
         json.dump({"minutes": round(minutes, 2), **results}, file, indent=1)
-    print(
-        f"\n{results_table(results)}\n\n{minutes:.1f} minutes. Look at {path}: rows are image, truth, what the model sees."
-    )
+    print(f"\n{results_table(results)}\n\n{minutes:.1f} minutes")
+    print(f"Look at {path}: the rows are image, truth and what the model sees.")
 
 
 def _arguments(args: argparse.Namespace, data: str):

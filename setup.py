@@ -27,7 +27,7 @@ REQUIRES = [
 ]
 
 TRANSFORMERS = "transformers>=4.46,<6"
-TEST = ["pytest>=8,<10", "torchmetrics>=1.4,<2", TRANSFORMERS]
+TEST = ["pytest>=8.2,<10", "torchmetrics>=1.4,<2", TRANSFORMERS]
 
 EXTRAS = {
     "test": TEST,

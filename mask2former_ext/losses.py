@@ -128,8 +128,8 @@ class PointCriterion(nn.Module):
     @torch.no_grad()
     def match(
         self, class_logits: Tensor, mask_logits: list[Tensor], targets: list[Target], generators: list
-    ) -> list[list[tuple[Tensor, Tensor]]]:
-        """Per layer, per image: (query indices, object indices), both of length min(Q, N), query indices ascending.
+    ) -> list[Tensor]:
+        """Per image int64 (2, L, M), M = min(Q, N): in each layer the query indices, ascending, and their objects'.
 
         All masks and layers of an image share its random points; all costs travel to the host together.
         """
@@ -155,43 +155,40 @@ class PointCriterion(nn.Module):
         if not all(comm.all_gather(finite)):
             _raise_non_finite(terms, targets, num_layers)
         per_image = np.split(costs, np.cumsum([x[0].numel() for x in terms])[:-1])
-        matches: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_layers)]
+        matches = []
         for target, cost in zip(targets, per_image, strict=True):
-            for layer, matrix in enumerate(cost.reshape(num_layers, num_queries, len(target.labels))):
-                query, obj = linear_sum_assignment(matrix)
-                matches[layer].append((torch.from_numpy(query), torch.from_numpy(obj)))
+            matrices = cost.reshape(num_layers, num_queries, len(target.labels))
+            assigned = np.stack([linear_sum_assignment(matrix) for matrix in matrices], axis=1)
+            matches.append(torch.from_numpy(assigned).to(class_logits.device))
         return matches
 
-    def classification_losses(self, class_logits: Tensor, targets: list[Target], matches: list) -> Tensor:
+    def classification_losses(self, class_logits: Tensor, targets: list[Target], matches: list[Tensor]) -> Tensor:
         """(L,) weighted mean of the cross entropies of all queries of the joint batch."""
         labels = class_logits.new_full(class_logits.shape[:3], self.num_classes, dtype=torch.int64)
-        for layer, of_images in enumerate(matches):
-            for image, (query, obj) in enumerate(of_images):
-                labels[layer, image, query.to(labels.device)] = targets[image].labels[obj.to(labels.device)]
+        layer = torch.arange(len(labels), device=labels.device)[:, None]
+        for image, (target, (query, obj)) in enumerate(zip(targets, matches, strict=True)):
+            labels[layer, image, query] = target.labels[obj]
         weights = self.empty_weight[labels].sum(dim=(1, 2))
         losses = F.cross_entropy(class_logits.flatten(0, 2), labels.flatten(), self.empty_weight, reduction="none")
         return losses.view(labels.shape).sum(dim=(1, 2)) / _per_process(weights)
 
     def mask_losses(
-        self, mask_logits: list[Tensor], targets: list[Target], matches: list, generators: list
+        self, mask_logits: list[Tensor], targets: list[Target], matches: list[Tensor], generators: list
     ) -> tuple[Tensor, Tensor]:
         """(L,) BCE and (L,) dice, summed over the matched masks, divided by the number of masks of the joint batch."""
         # Zeros that hang on the graph: a batch may have no object, and its parameters still get a gradient.
         bce = torch.stack([x[:, 0, 0, :0].float().sum() for x in mask_logits])
         dice = bce
-        for image, (target, generator) in enumerate(zip(targets, generators, strict=True)):
+        for image, (target, (query, obj), generator) in enumerate(zip(targets, matches, generators, strict=True)):
             if len(target.labels) == 0:
                 continue
-            query, obj = (
-                torch.stack([of_images[image][part] for of_images in matches]).to(bce.device) for part in (0, 1)
-            )
-            # M = min(Q, N) pairs of each layer: matched is (M, L, h, w).
+            # The matched masks of all layers, (M, L, h, w).
             matched = torch.stack([x[image, q] for x, q in zip(mask_logits, query, strict=True)], dim=1).float()
             points = self.uncertain_points(matched.detach(), target, generator).flatten(0, 1)  # (M L, P, 2)
             logits = sample_points(matched.flatten(0, 1)[:, None], points)[:, 0]
             truth = _sample_truth(target.masks, obj.T, points.view(*obj.T.shape, -1, 2)).flatten(0, 1)
-            bce = bce + binary_cross_entropy(logits, truth).view(-1, len(matches)).sum(dim=0)
-            dice = dice + dice_loss(logits, truth).view(-1, len(matches)).sum(dim=0)
+            bce = bce + binary_cross_entropy(logits, truth).view(-1, len(mask_logits)).sum(dim=0)
+            dice = dice + dice_loss(logits, truth).view(-1, len(mask_logits)).sum(dim=0)
         count = bce.new_tensor(sum(len(target.labels) for target in targets))
         num_masks = _per_process(count, at_least=1)
         return bce / num_masks, dice / num_masks

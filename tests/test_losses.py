@@ -83,15 +83,15 @@ def test_queries_are_matched_to_the_masks_they_predict():
     logits[0, 0][masks[1]] = SURE
     logits[0, 2][masks[0]] = SURE
     matches = criterion().match(torch.zeros(1, 1, 3, 3), [logits], [a_target(masks, [0, 1])], [None])
-    query, obj = matches[0][0]
-    assert query.tolist() == [0, 2] and obj.tolist() == [1, 0]
+    query, obj = matches[0]
+    assert query.tolist() == [[0, 2]] and obj.tolist() == [[1, 0]]
 
 
 def test_an_image_without_objects_is_matched_to_nothing():
     matches = criterion().match(
         torch.zeros(1, 1, 3, 3), [torch.zeros(1, 3, 8, 8)], [a_target(halves()[:0], [])], [None]
     )
-    assert [len(part) for part in matches[0][0]] == [0, 0]
+    assert matches[0].shape == (2, 1, 0)
 
 
 def test_class_loss_is_the_mean_weighted_by_class():

@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def configure(args: argparse.Namespace):
-    """The configuration with the asked tasks and threshold in it, for a device that is there."""
+    """The configuration with the asked tasks and threshold in it."""
     cfg = m.load_config(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; a trained model is named by --opts MODEL.WEIGHTS FILE")
@@ -151,9 +151,6 @@ def configure(args: argparse.Namespace):
             tasks[f"{task.upper()}_ON"] = args.task in (task, "all")
     if args.confidence_threshold is not None:
         tasks.MIN_CLASS_PROB = args.confidence_threshold
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        print("MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used", file=sys.stderr)
-        cfg.MODEL.DEVICE = "cpu"
     return cfg
 
 

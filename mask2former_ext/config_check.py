@@ -5,6 +5,7 @@ What concerns the data is in `data.checks`; keys and types are checked when the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -14,6 +15,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from mask2former_ext.data.image_io import FORMATS
 from mask2former_ext.data.mapper import TARGETS
+
+logger = logging.getLogger(__name__)
 
 _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
 
@@ -29,6 +32,13 @@ def check_model(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but must be cpu, cuda or cuda:NUMBER") from error
     if device.type == "cuda" and 0 < torch.cuda.device_count() <= (device.index or 0):
         raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but this machine has {torch.cuda.device_count()} GPUs")
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Set MODEL.DEVICE to cpu, in place and with a warning, where it asks for a GPU and there is none."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used")
+        cfg.MODEL.DEVICE = "cpu"
 
 
 def check_training(cfg: CfgNode, num_processes: int) -> None:

@@ -13,7 +13,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from torch import nn
 
-from mask2former_ext.config_check import check_model
+from mask2former_ext.config_check import check_model, use_available_device
 from mask2former_ext.data import prepare_data
 from mask2former_ext.interop.weights import load_weights
 
@@ -21,12 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 def load_model(cfg: CfgNode) -> nn.Module:
-    """The model of `cfg` in eval mode on MODEL.DEVICE, with MODEL.WEIGHTS loaded if that is not empty.
+    """The model of `cfg` in eval mode, with MODEL.WEIGHTS loaded if that is not empty.
+
+    It lies on MODEL.DEVICE, or with a warning on the CPU where that asks for a GPU and there is none.
 
     Raises ValueError if the weights do not fit (see `interop.weights.load_weights`) or a value cannot work.
     """
     cfg = cfg.clone()
+    cfg.defrost()
     check_model(cfg)
+    use_available_device(cfg)
     prepare_data(cfg)
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:

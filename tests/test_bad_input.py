@@ -140,3 +140,9 @@ def test_resuming_without_a_checkpoint_is_said(tmp_path, caplog):
     trainer = SimpleNamespace(checkpointer=Checkpoint(tmp_path, exists=False), cfg=config("OUTPUT_DIR", "here"))
     Trainer.resume_or_load(trainer, resume=True)
     assert "--resume: OUTPUT_DIR here has no checkpoint" in caplog.text
+
+
+def test_a_model_for_a_gpu_is_loaded_on_the_cpu_where_there_is_none(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert mask2former_ext.load_model(config("MODEL.DEVICE", "cuda")).device.type == "cpu"
+    assert "PyTorch finds none: the CPU is used" in caplog.text

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
 from mask2former_ext.config import load_config
-from mask2former_ext.data import register_all, register_custom
+from mask2former_ext.config_check import use_available_device
+from mask2former_ext.data import prepare_data
 from mask2former_ext.interop.weights import load_weights, read_weights
 
 
@@ -45,10 +45,8 @@ def main() -> None:
 def report(config_file: str, weights: str, overrides: list[str]) -> str:
     """What of `weights` fits the model of `config_file`, as a table."""
     cfg = load_config(config_file, overrides)
-    if not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-    register_all(cfg.DATASETS.ROOT or None)
-    register_custom(cfg)
+    use_available_device(cfg)
+    prepare_data(cfg)
     return str(load_weights(build_model(cfg), weights))
 
 

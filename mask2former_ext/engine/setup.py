@@ -15,7 +15,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import load_config
-from mask2former_ext.config_check import check_model, check_training
+from mask2former_ext.config_check import check_model, check_training, use_available_device
 from mask2former_ext.data import class_names, prepare_data
 from mask2former_ext.env import detectron2_provider
 
@@ -38,19 +38,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
     check_model(cfg)
     if not args.eval_only:
         check_training(cfg, comm.get_world_size())
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-        device_note = "MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used"
-    else:
-        device_note = ""
     prepare_data(cfg)
     _open_output_folder(cfg.OUTPUT_DIR)
     rank = comm.get_rank()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="detectron2")
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former_ext", abbrev_name="m2f")
-    if device_note:
-        logger.warning(device_note)
+    use_available_device(cfg)
     if cfg.SOLVER.WARMUP_ITERS >= cfg.SOLVER.MAX_ITER and not args.eval_only:
         logger.warning(
             "SOLVER.WARMUP_ITERS %d is not below SOLVER.MAX_ITER %d: the schedule never ends its warm-up",

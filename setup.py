@@ -27,9 +27,11 @@ REQUIRES = [
 ]
 
 TRANSFORMERS = "transformers>=4.46,<6"
-TEST = ["pytest>=8.2,<10", "torchmetrics>=1.4,<2", TRANSFORMERS]
+ONEFORMER = "open_clip_torch>=2.26.1,<4"  # CLIP's vocabulary, which training OneFormer needs
+TEST = ["pytest>=8.2,<10", "torchmetrics>=1.4,<2", TRANSFORMERS, ONEFORMER]
 
 EXTRAS = {
+    "oneformer": [ONEFORMER],
     "test": TEST,
     "benchmark": [TRANSFORMERS],
     "dev": [*TEST, "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.5"],

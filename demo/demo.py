@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import mask2former_ext as m
 from mask2former_ext import visualize
+from mask2former_ext.architecture import answered_tasks
 from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.evaluation.average_precision import encode_mask
@@ -44,30 +45,31 @@ def semantic_results(image, scores, metadata, threshold: float | None) -> tuple[
     return visualize.draw_semantic(image, classes, metadata), labels, content
 
 
-def instance_results(image, instances, metadata, threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-    """Instances -> overlay, label file, things that score enough, best first."""
+def instance_results(
+    image, instances, metadata, threshold: float | None
+) -> tuple[np.ndarray, np.ndarray | None, list[dict]]:
+    """Instances -> overlay, label file (None if only boxes are known), things that score enough, best first."""
     threshold = DEFAULT_INSTANCE_SCORE if threshold is None else threshold
     instances = instances.to(torch.device("cpu"))
     kept = instances[instances.scores >= threshold]
     if metadata is not None:
         kept = kept[torch.isin(kept.pred_classes, torch.tensor(list(thing_names(metadata)), dtype=torch.int64))]
     kept = kept[kept.scores.argsort(descending=True, stable=True)]
-    labels, content = np.zeros(image.shape[:2], dtype=np.uint16), []
+    overlay, content = visualize.draw_instances(image, kept, metadata, min_score=threshold), []
+    for k, score, box in zip(
+        kept.pred_classes.tolist(), kept.scores.tolist(), kept.pred_boxes.tensor.tolist(), strict=True
+    ):
+        x0, y0, x1, y1 = box
+        name = visualize.class_name(metadata, k, is_thing=True)
+        content.append({"category_id": k, "name": name, "score": score, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+    if not kept.has("pred_masks"):
+        return overlay, None, content
+    labels = np.zeros(image.shape[:2], dtype=np.uint16)
     for i in reversed(range(len(kept))):
-        mask, k = np.asarray(kept.pred_masks[i]).astype(bool), int(kept.pred_classes[i])
+        mask = np.asarray(kept.pred_masks[i]).astype(bool)
         labels[mask] = i + 1
-        x0, y0, x1, y1 = kept.pred_boxes.tensor[i].tolist()
-        content.insert(
-            0,
-            {
-                "category_id": k,
-                "name": visualize.class_name(metadata, k, is_thing=True),
-                "score": float(kept.scores[i]),
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "segmentation": encode_mask(mask),
-            },
-        )
-    return visualize.draw_instances(image, kept, metadata, min_score=threshold), labels, content
+        content[i]["segmentation"] = encode_mask(mask)
+    return overlay, labels, content
 
 
 def panoptic_results(image, panoptic_seg, metadata, threshold) -> tuple[np.ndarray, np.ndarray, list[dict]]:  # noqa: ARG001
@@ -94,15 +96,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-file", required=True, help="our yaml, an upstream yaml or an upstream dump")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, folders, globs in quotes")
     parser.add_argument("--output", required=True, metavar="DIR")
-    parser.add_argument(
-        "--task", choices=[*RESULTS, "all"], help="default: the tasks that the configuration switches on"
-    )
+    parser.add_argument("--task", choices=[*RESULTS, "all"], help="default: the tasks that the model answers")
     parser.add_argument(
         "--confidence-threshold",
         type=float,
         metavar="X",
-        help="instance: least score (default 0.5); panoptic: least class probability of a segment (default: the"
-        " configuration's MIN_CLASS_PROB); semantic: a pixel whose best score is lower is unlabelled (default: none)",
+        help="instance: least score (default 0.5); panoptic: least class probability of a segment, or score of a thing"
+        " (default: the configuration's); semantic: a pixel whose best score is lower is unlabelled (default: none)",
     )
     parser.add_argument("--save", nargs="+", choices=["overlay", "labels", "json"], default=["overlay"])
     parser.add_argument(
@@ -149,8 +149,12 @@ def configure(args: argparse.Namespace):
     if args.task is not None:
         for task in RESULTS:
             tasks[f"{task.upper()}_ON"] = args.task in (task, "all")
+    answered = answered_tasks(cfg)
+    if args.task not in (None, "all", *answered):
+        raise ValueError(f"--task {args.task}: {cfg.MODEL.META_ARCHITECTURE} answers {', '.join(answered)} alone")
     if args.confidence_threshold is not None:
         tasks.MIN_CLASS_PROB = args.confidence_threshold
+        cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = args.confidence_threshold
     return cfg
 
 
@@ -184,12 +188,12 @@ def save(image, result: dict, metadata, output: Path, name: str, path: str, args
     """Write what --save asks for of one image."""
     content = {"file_name": path, "height": image.shape[0], "width": image.shape[1]}
     for task, (key, results) in RESULTS.items():
-        if key not in result:
+        if key not in result or args.task not in (None, "all", task):
             continue
         overlay, labels, content[task] = results(image, result[key], metadata, args.confidence_threshold)
         if "overlay" in args.save:
             Image.fromarray(overlay).save(output / f"{name}_{task}.png")
-        if "labels" in args.save:
+        if "labels" in args.save and labels is not None:
             Image.fromarray(labels).save(output / f"{name}_{task}_labels.png")
     if "json" in args.save:
         (output / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")

@@ -1,6 +1,7 @@
-"""Backbones under Detectron2's registry, and their keys. Detectron2's own ResNets need nothing from here.
+"""Backbones under Detectron2's registry, and their keys. Detectron2's own ResNets need nothing from here, but for the
+one of its DeepLab project (deep stem, dilated), which is registered when that is imported.
 
-Both heed `MODEL.BACKBONE.FREEZE_AT`: 0 freezes nothing, 1 what comes before res2, 2 also res2, and so on.
+All heed `MODEL.BACKBONE.FREEZE_AT`: 0 freezes nothing, 1 what comes before res2, 2 also res2, and so on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import logging
 from detectron2.config import CfgNode as CN
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from detectron2.projects import deeplab  # noqa: F401  # registers build_resnet_deeplab_backbone
 from torch import Tensor
 
 from mask2former_ext.layers.swin import SwinTransformer
@@ -124,6 +127,31 @@ class TimmBackbone(_PyramidBackbone):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         return self.features(image)
+
+
+def _pyramid_of(cfg: CN, bottom_up: Backbone) -> FPN:
+    """Detectron2's feature pyramid (`cfg.MODEL.FPN`) on any backbone, with p6 by pooling."""
+    node = cfg.MODEL.FPN
+    return FPN(
+        bottom_up,
+        node.IN_FEATURES,
+        node.OUT_CHANNELS,
+        norm=node.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=node.FUSE_TYPE,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_fpn_backbone(cfg: CN, input_shape: ShapeSpec) -> FPN:
+    """A model of timm (`cfg.MODEL.TIMM`) under a feature pyramid."""
+    return _pyramid_of(cfg, TimmBackbone(cfg, input_shape))
+
+
+@BACKBONE_REGISTRY.register()
+def build_swin_fpn_backbone(cfg: CN, input_shape: ShapeSpec) -> FPN:
+    """The published Swin Transformer (`cfg.MODEL.SWIN`) under a feature pyramid."""
+    return _pyramid_of(cfg, D2SwinTransformer(cfg, input_shape))
 
 
 def _tell_frozen(cfg: CN) -> None:

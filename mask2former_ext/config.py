@@ -13,7 +13,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from mask2former_ext.interop import huggingface
-from mask2former_ext.interop.config_keys import as_tree, merge, parse_overrides
+from mask2former_ext.interop.config_keys import as_tree, get_key, merge, parse_overrides
 from mask2former_ext.interop.safe_yaml import read_yaml
 from mask2former_ext.interop.upstream_config import check_no_upstream_values, is_upstream, our_names, translate
 
@@ -21,7 +21,7 @@ from mask2former_ext.interop.upstream_config import check_no_upstream_values, is
 def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
     """The configuration in `path` (our yaml, an upstream yaml with its bases, or an upstream full dump), in our keys.
 
-    `path` may also be the folder of a Hugging Face Mask2Former (see `interop.huggingface.read_config`).
+    `path` may also be the folder of a Hugging Face model (see `interop.huggingface`).
     `overrides` is a list KEY, VALUE, KEY, VALUE, ... in the language of the file or in ours. Nothing in the file is
     executed. Raises ValueError, naming the file, for an unknown key (with the nearest known one), a value of the wrong
     type and unsafe yaml.
@@ -32,8 +32,9 @@ def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
     tree = huggingface.read_config(path) if huggingface.is_folder(path) else read_yaml(path)
     if is_upstream(tree, cfg):
         return translate(tree, overrides, cfg, path)
-    cfg = merge(cfg, tree, path, our_names())
-    cfg = merge(cfg, as_tree(parse_overrides(overrides)), f"overrides of {path}", our_names())
+    cfg = merge(cfg, tree, path, our_names(get_key(tree, "MODEL.META_ARCHITECTURE")))
+    names = our_names(cfg.MODEL.META_ARCHITECTURE)
+    cfg = merge(cfg, as_tree(parse_overrides(overrides)), f"overrides of {path}", names)
     check_no_upstream_values(cfg, path)
     return cfg
 
@@ -43,10 +44,16 @@ def add_config(cfg: CN) -> None:
     from mask2former_ext.backbones import add_backbone_config
     from mask2former_ext.models.mask2former import add_mask2former_config
     from mask2former_ext.models.mask_classifier import add_mask_classifier_config
+    from mask2former_ext.models.maskformer import add_maskformer_config
+    from mask2former_ext.models.oneformer import add_oneformer_config
+    from mask2former_ext.models.per_pixel import add_per_pixel_config
 
     add_backbone_config(cfg)
     add_mask_classifier_config(cfg)
+    add_maskformer_config(cfg)
+    add_per_pixel_config(cfg)
     add_mask2former_config(cfg)
+    add_oneformer_config(cfg)
     _add_resnet_config(cfg)
     _add_input_config(cfg)
     _add_dataset_config(cfg)
@@ -61,13 +68,17 @@ def _add_resnet_config(cfg: CN) -> None:
 
 
 def _add_input_config(cfg: CN) -> None:
-    # What the mapper makes of an image's annotations for training: "panoptic", "instance" or "semantic".
+    # What the mapper makes of an image's annotations for training: "panoptic", "instance", "semantic", or one of these
+    # drawn for each image: "unified" (OneFormer, arXiv 2211.06220, section 3.1).
     cfg.INPUT.TARGETS = "panoptic"
+    # How often "unified" draws each: numbers >= 0 of sum 1. What an image has no truth for is left to the others.
+    cfg.INPUT.TASK_PROBABILITIES = CN({"SEMANTIC": 1 / 3, "INSTANCE": 1 / 3, "PANOPTIC": 1 / 3})
     # "resize_crop": shortest edge to one of MIN_SIZE_TRAIN, optional crop, flip, padding to PAD_SIZE.
     # "large_scale_jitter": scale IMAGE_SIZE by a factor in [MIN_SCALE, MAX_SCALE], then crop and pad to IMAGE_SIZE.
+    # "detr": as resize_crop, but crop before the resizing, and half of the images only (if CROP.ENABLED).
     cfg.INPUT.AUGMENTATION = "resize_crop"
     cfg.INPUT.COLOR_AUG_SSD = False
-    # A crop is drawn again (10 times at most) while one class covers more than this fraction of it. 1.0: never.
+    # A crop of resize_crop is drawn again (10 times at most) while one class covers more than this share. 1.0: never.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
     # Side in pixels of the square to which resize_crop pads an image that is smaller (bottom and right); 0: none.
     cfg.INPUT.PAD_SIZE = 0

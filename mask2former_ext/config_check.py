@@ -13,8 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
+from mask2former_ext.architecture import answered_tasks, is_task_conditioned, separates_classes
 from mask2former_ext.data.image_io import FORMATS
-from mask2former_ext.data.mapper import TARGETS
+from mask2former_ext.data.tasks import TARGETS, UNIFIED, task_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; training needs a data set")
     _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, TARGETS)
+    task_probabilities(cfg)
+    _check_task_of_model(cfg)
     _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
     if cfg.SOLVER.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")
@@ -55,6 +58,22 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
             f"SOLVER.IMS_PER_BATCH is {batch}, but must be a positive multiple of the number of processes, "
             f"{num_processes}"
         )
+
+
+def _check_task_of_model(cfg: CfgNode) -> None:
+    """A model that is told its task learns several; one that is not cannot. One that separates its classes learns
+    things, and stuff if it answers more than instances."""
+    if separates_classes(cfg):
+        needed = "instance" if answered_tasks(cfg) == ["instance"] else "panoptic"
+        if needed != cfg.INPUT.TARGETS:
+            raise ValueError(
+                f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} learns from '{needed}'"
+            )
+        return
+    told = is_task_conditioned(cfg)
+    if told != (cfg.INPUT.TARGETS == UNIFIED):
+        rule = f"needs '{UNIFIED}'" if told else f"is not told its task, as '{UNIFIED}' supposes"
+        raise ValueError(f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} {rule}")
 
 
 def _check_choice(key: str, value: str, known: Iterable[str]) -> None:

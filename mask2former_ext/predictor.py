@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from torch import nn
 
+from mask2former_ext.architecture import answered_tasks, is_task_conditioned
 from mask2former_ext.config_check import check_model, use_available_device
-from mask2former_ext.data import prepare_data
-from mask2former_ext.interop.weights import load_weights
+from mask2former_ext.data import metadata_for, prepare_data
+from mask2former_ext.interop.weights import load_weights, with_text_part
+from mask2former_ext.task_by_task import TaskByTask
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +33,26 @@ def load_model(cfg: CfgNode) -> nn.Module:
     check_model(cfg)
     use_available_device(cfg)
     prepare_data(cfg)
-    model = build_model(cfg)
+    model = build_model(with_text_part(cfg))
     if cfg.MODEL.WEIGHTS:
         load_weights(model, cfg.MODEL.WEIGHTS)
     return model.eval()
 
 
 class Predictor:
-    """RGB images in, results in the contract's form out, at the size of each image."""
+    """RGB images in, results in the contract's form out, at the size of each image.
+
+    A model that is told its task (OneFormer) answers each one that is switched on under its own sentence.
+    """
 
     def __init__(self, cfg: CfgNode):
         self.cfg = cfg.clone()
-        self.model = load_model(self.cfg)
+        model = load_model(self.cfg)
+        self.model = TaskByTask(model, answered_tasks(cfg)) if is_task_conditioned(cfg) else model
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         self.metadata = None
         if names:
-            metadata = self.metadata = MetadataCatalog.get(names[0])
+            metadata = self.metadata = metadata_for(cfg, names[0])
             if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
                 logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
         self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)

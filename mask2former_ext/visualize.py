@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import read_panoptic
+from mask2former_ext.data.separated import is_separated
 from mask2former_ext.data.targets import panoptic_ids
 
 READABLE_SIDE = 400
@@ -63,17 +64,20 @@ def draw_instances(
 ) -> Image:
     """Draw the instances that score at least `min_score`, each with its name and score.
 
-    `instances` needs pred_classes, scores and pred_masks (N, H, W). Where masks overlap the smaller one lies on top.
+    `instances` needs pred_classes, scores and pred_masks (N, H, W), or pred_boxes if it has no masks: then these are
+    drawn. Where masks overlap the smaller one lies on top.
     """
     instances = instances.to(torch.device("cpu"))
     kept = instances[instances.scores >= min_score]
     classes = np.asarray(kept.pred_classes, dtype=int)
-    masks = _stack(list(np.asarray(kept.pred_masks).astype(bool)), image)
     texts = [
         f"{class_name(metadata, k, is_thing=True)} {score:.2f}"
         for k, score in zip(classes.tolist(), kept.scores.tolist(), strict=True)
     ]
-    return _draw_labelled(image, masks, classes, texts, color_by)
+    if not kept.has("pred_masks"):
+        return _draw_boxes(image, kept.pred_boxes.tensor.numpy(), _colours(classes, color_by), texts)
+    masks = _stack(list(np.asarray(kept.pred_masks).astype(bool)), image)
+    return _draw_labelled(image, masks, _colours(classes, color_by), texts)
 
 
 def draw_panoptic(
@@ -90,13 +94,15 @@ def draw_panoptic(
     """
     ids, segments = panoptic_seg
     ids = np.asarray(torch.as_tensor(ids).cpu())
-    classes = np.array([segment["category_id"] for segment in segments], dtype=int)
+    # Where things and stuff are numbered apart, stuff takes the colours after those of the things.
+    stuff_shift = len(thing_names(metadata)) if metadata is not None and is_separated(metadata) else 0
+    classes = [s["category_id"] + (0 if s.get("isthing", False) else stuff_shift) for s in segments]
     masks = _stack([ids == segment["id"] for segment in segments], image)
     texts = []
     for segment in segments:
         score = f" {segment['score']:.2f}" if "score" in segment else ""
         texts.append(class_name(metadata, segment["category_id"], segment.get("isthing", False)) + score)
-    return _draw_labelled(image, masks, classes, texts, color_by)
+    return _draw_labelled(image, masks, _colours(np.array(classes, dtype=int), color_by), texts)
 
 
 def panoptic_truth(record: Mapping[str, Any]) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
@@ -158,17 +164,30 @@ def _draw_masks(image: Image, masks: NDArray[np.bool_], colours: NDArray[np.inte
     detections = sv.Detections(xyxy=sv.mask_to_xyxy(masks).astype(float), mask=masks, class_id=colours)
     bgr = _swap_channels(picture)  # supervision draws in OpenCV's order
     bgr = sv.MaskAnnotator(_PALETTE, opacity=_OPACITY).annotate(bgr, detections)
-    thickness = max(1, round(min(picture.shape[:2]) / 300))
-    return _swap_channels(sv.PolygonAnnotator(_PALETTE, thickness=thickness).annotate(bgr, detections))
+    outline = sv.PolygonAnnotator(_PALETTE, thickness=_line_width(picture))
+    return _swap_channels(outline.annotate(bgr, detections))
 
 
-def _draw_labelled(
-    image: Image, masks: NDArray[np.bool_], classes: NDArray[np.integer], texts: list[str], color_by: ColorBy
-) -> Image:
-    """Draw the masks and write each text on its mask, moved where it would cover another."""
+def _colours(classes: NDArray[np.integer], color_by: ColorBy) -> NDArray[np.integer]:
+    """Classes of N segments -> their places in the palette (N)."""
     if color_by not in ("class", "instance"):
         raise ValueError(f"color_by is '{color_by}', but must be 'class' or 'instance'")
-    colours = _colour_slots(classes) if color_by == "class" else np.arange(len(masks))
+    return _colour_slots(classes) if color_by == "class" else np.arange(len(classes))
+
+
+def _draw_boxes(image: Image, xyxy: NDArray[np.floating], colours: NDArray[np.integer], texts: list[str]) -> Image:
+    """Outline each box (N, 4; x0, y0, x1, y1 in pixels of the image) and write its text over it."""
+    picture = enlarge(image)
+    if len(xyxy) == 0:
+        return picture
+    xyxy = xyxy * float(_factor(image))
+    boxes = sv.Detections(xyxy=xyxy, class_id=colours)
+    outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(_swap_channels(picture), boxes)
+    return _write(_swap_channels(outlined), texts, xyxy, colours, text_position=sv.Position.TOP_LEFT)
+
+
+def _draw_labelled(image: Image, masks: NDArray[np.bool_], colours: NDArray[np.integer], texts: list[str]) -> Image:
+    """Draw the masks and write each text on its mask, moved where it would cover another."""
     picture, factor = _draw_masks(image, masks, colours), _factor(image)
     shown = np.flatnonzero(masks.any(axis=(1, 2)))
     if len(shown) == 0:
@@ -204,6 +223,10 @@ def _innermost_point(mask: NDArray[np.bool_]) -> tuple[int, int]:
     distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     y, x = np.unravel_index(np.argmax(distance), distance.shape)
     return int(x), int(y)
+
+
+def _line_width(picture: Image) -> int:
+    return max(1, round(min(picture.shape[:2]) / 300))
 
 
 def _font_size(picture: Image) -> int:

@@ -8,9 +8,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import Boxes, Instances
 from PIL import Image
+
+from mask2former_ext import add_config
 
 SIZE = (40, 60)
 
@@ -49,7 +51,10 @@ def demo(monkeypatch, repository):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
-    cfg = CfgNode({"MODEL": {"MASK_CLASSIFIER": switches, "DEVICE": "cpu", "WEIGHTS": "any.pth"}})
+    cfg = get_cfg()
+    add_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "Mask2Former", "any.pth"
+    cfg.MODEL.MASK_CLASSIFIER.update(switches)
     monkeypatch.setattr(module.m, "load_config", lambda *_: cfg.clone(), raising=False)
     monkeypatch.setattr(module.m, "Predictor", MadePredictor, raising=False)
     return module
@@ -128,6 +133,59 @@ def test_an_output_that_cannot_be_made_is_told_in_a_line(demo, folder, tmp_path,
     (tmp_path / "file").write_text("")
     assert run(demo, [folder], tmp_path / "file" / "below") == 2
     assert capsys.readouterr().err.startswith("demo.py: error: ")
+
+
+class MadeDetector:
+    """A box of a dog 0.9 and one of a cat 0.4, without masks."""
+
+    metadata = None
+
+    def __init__(self, cfg: CfgNode) -> None:
+        pass
+
+    def __call__(self, image: np.ndarray) -> dict:
+        fields = {"scores": torch.tensor([0.9, 0.4]), "pred_classes": torch.tensor([0, 1])}
+        boxes = Boxes(torch.tensor([[0.0, 0, 30, 40], [30, 0, 60, 40]]))
+        return {"instances": Instances(image.shape[:2], pred_boxes=boxes, **fields)}
+
+
+def test_boxes_alone_are_drawn_and_listed_but_make_no_label_file(demo, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.m, "Predictor", MadeDetector)
+    assert run(demo, [folder / "a.png"], tmp_path / "out", "--save", "overlay", "labels", "json") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_instance.png", "a.json"}
+    (found,) = json.loads((tmp_path / "out" / "a.json").read_text())["instance"]
+    assert found["bbox"] == [0, 0, 30, 40] and found["name"] == "class 0" and "segmentation" not in found
+
+
+class AnswersAll(MadePredictor):
+    """Whatever the keys of mask classifiers say."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg.clone())
+        self.tasks.update({"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True})
+
+
+@pytest.fixture
+def panoptic_fpn(demo, monkeypatch):
+    """The demo's configuration is of a model that says itself what it answers."""
+    cfg = demo.m.load_config()
+    cfg.MODEL.META_ARCHITECTURE = "PanopticFeaturePyramid"
+    monkeypatch.setattr(demo.m, "load_config", lambda *_: cfg)
+    monkeypatch.setattr(demo.m, "Predictor", AnswersAll)
+    return cfg
+
+
+def test_of_a_model_that_answers_all_at_once_only_the_asked_task_is_saved(demo, folder, tmp_path, panoptic_fpn):
+    cfg = panoptic_fpn
+    assert run(demo, [folder / "a.png"], tmp_path / "out", "--task", "panoptic", "--confidence-threshold", "0.3") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_panoptic.png"}
+    assert cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH == 0.3
+
+
+def test_a_task_that_the_model_does_not_answer_is_refused(demo, folder, tmp_path, panoptic_fpn, capsys):
+    panoptic_fpn.MODEL.META_ARCHITECTURE = "MaskRCNN"
+    assert run(demo, [folder], tmp_path / "out", "--task", "semantic") == 2
+    assert "--task semantic: MaskRCNN answers instance alone" in capsys.readouterr().err
 
 
 def test_a_threshold_outside_0_to_1_is_refused(demo, folder, tmp_path, capsys):

@@ -149,7 +149,8 @@ def register():
 
 def config(panoptic: bool = True, instance: bool = True, semantic: bool = True) -> CfgNode:
     tasks = {"PANOPTIC_ON": panoptic, "INSTANCE_ON": instance, "SEMANTIC_ON": semantic}
-    return CfgNode({"MODEL": {"MASK_CLASSIFIER": tasks}, "TEST": {"DETECTIONS_PER_IMAGE": 100}})
+    model = {"META_ARCHITECTURE": "Mask2Former", "MASK_CLASSIFIER": tasks}
+    return CfgNode({"MODEL": model, "TEST": {"DETECTIONS_PER_IMAGE": 100}})
 
 
 def evaluate(evaluator: object, outputs: list[dict] | None = None) -> dict:
@@ -188,7 +189,7 @@ def test_only_tasks_that_have_truth_are_scored(register, tmp_path):
 
 
 def test_no_truth_for_any_task_is_an_error(register):
-    with pytest.raises(ValueError, match="made has no truth for what the model is asked: PANOPTIC, INSTANCE, SEMANTIC"):
+    with pytest.raises(ValueError, match="made has no truth for what the model is asked: semantic, instance, panoptic"):
         build_evaluator(config(), register({}))
 
 

@@ -14,6 +14,8 @@ import torch
 from mask2former_ext.data.shapes_files import Recipe, make_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
+MASK2FORMER = "mask2former/shapes_panoptic"
+ONEFORMER = "oneformer/shapes"
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +25,8 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-def train(data: Path, output: Path, processes: int, *options: str) -> None:
-    """Train the shapes model, without batch statistics (those are each process's own), from seed 7."""
+def train(data: Path, output: Path, processes: int, *options: str, config: str = MASK2FORMER) -> None:
+    """Train a shapes model, without batch statistics or dropout (those are each process's own), from seed 7."""
     settings = {
         "DATASETS.ROOT": data,
         "OUTPUT_DIR": output,
@@ -35,12 +37,13 @@ def train(data: Path, output: Path, processes: int, *options: str) -> None:
         "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
         "MODEL.RESNETS.OUT_FEATURES": "['res2', 'res3', 'res4', 'res5']",
         "MODEL.RESNETS.NORM": "FrozenBN",
+        "MODEL.MASKFORMER.DROPOUT": "0.0",
         "SOLVER.IMS_PER_BATCH": 4,
         "SOLVER.WARMUP_ITERS": 0,
         "TEST.EVAL_PERIOD": 0,
         "DATASETS.TEST": "()",
     }
-    command = [sys.executable, "train_net.py", "--config-file", "configs/mask2former/shapes_panoptic.yaml"]
+    command = [sys.executable, "train_net.py", "--config-file", f"configs/{config}.yaml"]
     command += ["--num-gpus", str(processes)]
     command += [str(x) for pair in settings.items() for x in pair] + list(options)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -56,15 +59,21 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
     return torch.load(output / "model_final.pth", weights_only=False)["model"]
 
 
-def test_first_losses_and_gradients_of_two_processes_are_those_of_one(data, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "num_losses"),
+    # three terms at four places, three terms at three places, one term at three places, and each time their sum;
+    # OneFormer has one more than Mask2Former
+    [(MASK2FORMER, 13), ("maskformer/shapes_panoptic", 10), ("per_pixel/shapes_baseline_plus", 4), (ONEFORMER, 14)],
+)
+def test_first_losses_and_gradients_of_two_processes_are_those_of_one(data, tmp_path, config, num_losses):
     # one plain SGD step of rate 1 without clipping: the weights move by exactly the gradient
     step = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "1.0"]
     step += ["SOLVER.MOMENTUM", "0.0", "SOLVER.WEIGHT_DECAY", "0.0", "SOLVER.CLIP_GRADIENTS.ENABLED", "False"]
     for processes in (1, 2):
-        train(data, tmp_path / str(processes), processes, *step)
+        train(data, tmp_path / str(processes), processes, *step, config=config)
     one, two = (records(tmp_path / name)[-1] for name in ("1", "2"))
     losses = [key for key in one if "loss" in key]
-    assert len(losses) == 13  # three terms at four places, and their sum
+    assert len(losses) == num_losses
     assert {key: two[key] for key in losses} == pytest.approx({key: one[key] for key in losses}, abs=1e-5, rel=1e-5)
     expected = weights(tmp_path / "1")
     for key, value in weights(tmp_path / "2").items():

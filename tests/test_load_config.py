@@ -12,7 +12,8 @@ from detectron2.config import get_cfg
 from mask2former_ext.config import add_config, load_config
 from mask2former_ext.interop.config_keys import get_key, leaves
 from mask2former_ext.interop.safe_yaml import evaluate_comprehension, read_yaml
-from mask2former_ext.interop.upstream_config import MASK2FORMER_TABLE, upstream_keys
+from mask2former_ext.interop.upstream_config import upstream_keys
+from mask2former_ext.interop.upstream_tables import TABLES
 
 UPSTREAM = """
 MODEL:
@@ -112,6 +113,8 @@ def test_published_list_expressions_are_worked_out(size):
         "[x ** 9 for x in range(3)]",
         "[x for x in range(3) if x]",
         "[x.real for x in range(3)]",
+        "[[x, open('f')] for x in range(3)]",
+        "[x for x in ['f']]",
         "[x for x in range(10 ** 9)]",
         "[x for",
         "5",
@@ -120,6 +123,11 @@ def test_published_list_expressions_are_worked_out(size):
 def test_any_other_expression_is_refused(text):
     with pytest.raises(ValueError, match="nothing else is run"):
         evaluate_comprehension(text)
+
+
+def test_the_anchors_of_a_published_file_are_worked_out():
+    expected = [[x, x * 2 ** (1 / 3)] for x in (32, 64)]
+    assert evaluate_comprehension("[[x, x * 2**(1.0/3)] for x in [32, 64]]") == expected
 
 
 @pytest.mark.parametrize(
@@ -169,6 +177,25 @@ def test_a_key_that_only_upstreams_mask2former_reads_is_told_its_name_here(write
         load_config(path, ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "3"])
 
 
+@pytest.mark.parametrize(
+    ("architecture", "key", "ours"),
+    [
+        ("MaskFormer", "MODEL.SEM_SEG_HEAD.CONVS_DIM", "MODEL.MASKFORMER.PIXEL_DECODER.CONV_DIM"),
+        ("PerPixelBaseline", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.PER_PIXEL.LOSS_WEIGHT"),
+    ],
+)
+def test_a_key_that_only_the_published_model_reads_is_told_its_name_here(write, architecture, key, ours):
+    path = write(f"MODEL: {{META_ARCHITECTURE: {architecture}}}")
+    with pytest.raises(ValueError, match=f"{architecture} does not read it: here it is called {ours}"):
+        load_config(path, [key, "3"])
+
+
+def test_an_upstream_key_is_told_its_name_in_the_architecture_of_the_file(write):
+    path = write("MODEL: {META_ARCHITECTURE: MaskFormer}")
+    with pytest.raises(ValueError, match="here it is called MODEL.MASKFORMER.NUM_QUERIES"):
+        load_config(path, ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "3"])
+
+
 def test_an_unknown_override_is_named_in_the_language_of_the_file(write):
     with pytest.raises(ValueError, match=r"overrides of .*MASK_FORMER.DEC_LAYER; .* MODEL.MASK_FORMER.DEC_LAYERS"):
         load_config(write(UPSTREAM), ["MODEL.MASK_FORMER.DEC_LAYER", "3"])
@@ -196,6 +223,46 @@ def test_decoder_layers_are_counted_truly(write):
     assert load_config(write(UPSTREAM)).MODEL.MASK2FORMER.DECODER_LAYERS == 9
 
 
+MASKFORMER = """
+MODEL:
+  META_ARCHITECTURE: MaskFormer
+  SEM_SEG_HEAD: {NAME: MaskFormerHead, NUM_CLASSES: 7, TRANSFORMER_ENC_LAYERS: 6}
+  MASK_FORMER: {DEC_LAYERS: 5, NUM_OBJECT_QUERIES: 30}
+"""
+
+
+def test_a_file_that_names_no_decoder_is_maskformers(write):
+    cfg = load_config(write(MASKFORMER))
+    node = cfg.MODEL.MASKFORMER
+    assert (cfg.MODEL.META_ARCHITECTURE, node.DECODER_LAYERS, node.NUM_QUERIES) == ("MaskFormer", 5, 30)
+    assert (cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES, cfg.MODEL.MASK_CLASSIFIER.MASK_WEIGHT) == (7, 20.0)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("BasePixelDecoder", False), ("TransformerEncoderPixelDecoder", True)])
+def test_the_pixel_decoders_name_says_whether_it_has_an_encoder(write, name, expected):
+    # COCO's Swin files keep the number of layers of the file that they build on, and name the decoder without them.
+    decoder = load_config(write(MASKFORMER), ["MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME", name]).MODEL.MASKFORMER
+    assert decoder.PIXEL_DECODER.ENCODER == expected
+
+
+def test_the_head_of_a_semantic_segmentor_names_the_per_pixel_models(write):
+    overrides = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.SEM_SEG_HEAD.NAME"]
+    cfg = load_config(write(MASKFORMER), [*overrides, "PerPixelBaselineHead"])
+    assert (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES) == ("PerPixelBaseline", 7)
+
+
+def test_the_published_baseline_plus_has_as_many_classes_as_queries(write):
+    cfg = load_config(write(MASKFORMER), ["MODEL.SEM_SEG_HEAD.NAME", "PerPixelBaselinePlusHead"])
+    assert (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES) == ("PerPixelBaselinePlus", 30)
+
+
+def test_a_pixel_decoder_that_the_per_pixel_models_lack_is_named(write):
+    names = ["MODEL.SEM_SEG_HEAD.NAME", "PerPixelBaselineHead"]
+    names += ["MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME", "MSDeformAttnPixelDecoder"]
+    with pytest.raises(ValueError, match="PIXEL_DECODER_NAME is 'MSDeformAttnPixelDecoder'; known here: Base"):
+        load_config(write(MASKFORMER), names)
+
+
 def test_constants_of_upstreams_code_are_set(write):
     # Upstream's pixel decoder is 1024 wide and samples 4 points, whatever the file says of the other decoder's width.
     decoder = load_config(write(UPSTREAM)).MODEL.MASK2FORMER.PIXEL_DECODER
@@ -217,6 +284,7 @@ def test_what_an_upstream_file_leaves_out_has_upstreams_default(write):
         ("mask_former_panoptic", ("panoptic", "resize_crop")),
         ("coco_instance_lsj", ("instance", "large_scale_jitter")),
         ("coco_panoptic_lsj", ("panoptic", "large_scale_jitter")),
+        ("detr_panoptic", ("panoptic", "detr")),
     ],
 )
 def test_mapper_names_say_targets_and_augmentation(write, mapper, expected):
@@ -229,8 +297,16 @@ def test_size_divisibility_of_the_input_is_the_padded_side(write, theirs, padded
     assert load_config(write(UPSTREAM), ["INPUT.SIZE_DIVISIBILITY", theirs]).INPUT.PAD_SIZE == padded
 
 
-def test_mappers_that_always_flip_flip_whatever_the_key_says(write):
-    assert load_config(write(UPSTREAM), ["INPUT.RANDOM_FLIP", "none"]).INPUT.RANDOM_FLIP == "horizontal"
+@pytest.mark.parametrize("mapper", ["mask_former_semantic", "detr_panoptic"])
+def test_mappers_that_always_flip_flip_whatever_the_key_says(write, mapper):
+    overrides = ["INPUT.RANDOM_FLIP", "none", "INPUT.DATASET_MAPPER_NAME", mapper]
+    assert load_config(write(UPSTREAM), overrides).INPUT.RANDOM_FLIP == "horizontal"
+
+
+def test_the_mapper_that_reads_neither_colour_nor_padding_has_none(write):
+    overrides = ["INPUT.DATASET_MAPPER_NAME", "detr_panoptic", "INPUT.COLOR_AUG_SSD", "True"]
+    node = load_config(write(UPSTREAM), overrides).INPUT
+    assert (node.COLOR_AUG_SSD, node.PAD_SIZE) == (False, 0)
 
 
 def test_a_published_swin_is_trained_whole(write):
@@ -273,25 +349,79 @@ def test_detectron2s_own_models_keep_their_optimizer(write):
     assert load_config(write("MODEL: {META_ARCHITECTURE: GeneralizedRCNN}")).SOLVER.OPTIMIZER == "SGD"
 
 
-def test_every_upstream_key_is_honoured_or_known_to_be_unused_and_not_both():
-    table, ours = MASK2FORMER_TABLE, defaults()
+every_table = pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+
+
+@every_table
+def test_every_upstream_key_is_honoured_or_known_to_be_unused_and_not_both(table):
+    ours = defaults()
     added = {key for key, _ in leaves(upstream_keys(table)) if get_key(get_cfg(), key, ...) is ...}
     head = {key for key, _ in leaves(upstream_keys(table)) if key.startswith("MODEL.SEM_SEG_HEAD.")}
-    kinds = [table.renamed.keys(), table.required.keys(), table.decides, table.unused]
+    joint = {key for keys in table.joint for key in keys}
+    kinds = [table.renamed.keys(), joint, table.required.keys(), table.decides, table.unused]
     for key in added | head:
         passes = key in added and get_key(ours, key, ...) is not ...
         assert sum(key in kind for kind in kinds) + passes == 1, key
 
 
-def test_every_translated_key_is_one_of_ours():
-    targets = [target for rules in MASK2FORMER_TABLE.renamed.values() for target, _ in rules]
-    assert [key for key in [*targets, *MASK2FORMER_TABLE.constants] if get_key(defaults(), key, ...) is ...] == []
+@every_table
+def test_every_translated_key_is_one_of_ours(table):
+    targets = [target for rules in table.renamed.values() for target, _ in rules]
+    assert [key for key in [*targets, *table.constants] if get_key(defaults(), key, ...) is ...] == []
 
 
-def test_every_key_of_the_table_is_upstreams():
-    table = MASK2FORMER_TABLE
-    named = {*table.renamed, *table.required, *table.decides, *table.unused}
+@every_table
+def test_every_key_of_the_table_is_upstreams(table):
+    named = {
+        *table.renamed,
+        *(key for keys in table.joint for key in keys),
+        *table.required,
+        *table.decides,
+        *table.unused,
+    }
     assert [key for key in named if get_key(upstream_keys(table), key, ...) is ...] == []
+
+
+ONEFORMER = """
+MODEL:
+  META_ARCHITECTURE: OneFormer
+  SEM_SEG_HEAD: {NAME: OneFormerHead, PIXEL_DECODER_NAME: MSDeformAttnPixelDecoder}
+  ONE_FORMER: {TRANSFORMER_IN_FEATURE: multi_scale_pixel_decoder, DROPOUT: 0.2}
+  IS_TRAIN: False
+DATASETS: {TEST_PANOPTIC: [pictures_panoptic], TEST_INSTANCE: [pictures_instance]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "probabilities"),
+    [((0.33, 0.66), (0.33, 0.33, 0.34)), ((0.5, 0.5), (0.5, 0.0, 0.5)), ((0.6, 0.2), (0.6, 0.0, 0.4))],
+)
+def test_thresholds_of_tasks_become_probabilities(write, thresholds, probabilities):
+    semantic, instance = thresholds
+    overrides = ["INPUT.TASK_PROB.SEMANTIC", semantic, "INPUT.TASK_PROB.INSTANCE", instance]
+    node = load_config(write(ONEFORMER), overrides).INPUT.TASK_PROBABILITIES
+    assert (node.SEMANTIC, node.INSTANCE, node.PANOPTIC) == pytest.approx(probabilities)
+
+
+def test_a_threshold_of_tasks_beyond_1_is_named(write):
+    with pytest.raises(ValueError, match=r"TASK_PROB holds thresholds in \[0, 1\], got SEMANTIC 33.0, INSTANCE 0.66"):
+        load_config(write(ONEFORMER), ["INPUT.TASK_PROB.SEMANTIC", 33])
+
+
+def test_the_panoptic_set_of_an_oneformer_is_the_one_to_test_on(write):
+    assert list(load_config(write(ONEFORMER)).DATASETS.TEST) == ["pictures_panoptic"]
+    assert list(load_config(write(ONEFORMER), ["DATASETS.TEST", ("mine",)]).DATASETS.TEST) == ["mine"]
+
+
+def test_an_oneformer_that_is_not_to_train_has_no_text_part(write):
+    node = load_config(write(ONEFORMER)).MODEL.ONEFORMER
+    assert not node.TEXT_ENCODER.ENABLED
+    assert (node.QUERY_DROPOUT, node.PIXEL_DECODER.ENCODER_DROPOUT) == (0.2, 0.2)
+
+
+def test_an_oneformer_without_norm_of_the_task_is_refused(write):
+    with pytest.raises(ValueError, match="USE_TASK_NORM is False; OneFormer needs True"):
+        load_config(write(ONEFORMER), ["MODEL.ONE_FORMER.USE_TASK_NORM", False])
 
 
 # ------------------------------------------------------------------------------------------------------- full dumps
@@ -306,8 +436,8 @@ def test_every_key_of_the_table_is_upstreams():
         ("maskformer_r50_ade_semantic", "MaskFormer"),
         ("oneformer_swin_ade", "OneFormer"),
         ("perpixel_r50_ade", "PerPixelBaseline"),
-        ("d2_mask_rcnn_r50_fpn", "GeneralizedRCNN"),
-        ("d2_panoptic_fpn_r50", "PanopticFPN"),
+        ("d2_mask_rcnn_r50_fpn", "MaskRCNN"),
+        ("d2_panoptic_fpn_r50", "PanopticFeaturePyramid"),
     ],
 )
 def test_full_dumps_load_and_name_their_architecture(case, architecture):

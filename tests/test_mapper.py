@@ -40,8 +40,8 @@ def cfg() -> CfgNode:
     return cfg
 
 
-def mapper(augmentations: tuple = (), **options: Any) -> Mapper:
-    return Mapper(True, augmentations=list(augmentations), image_format="RGB", **options)
+def mapper(augmentations: tuple = (), targets: str = "panoptic", **options: Any) -> Mapper:
+    return Mapper(True, augmentations=list(augmentations), image_format="RGB", tasks={targets: 1.0}, **options)
 
 
 def panoptic_record(image_path: str, ids: np.ndarray, segments: list[dict]) -> dict[str, Any]:
@@ -210,13 +210,34 @@ def test_an_image_of_another_size_than_the_json_says_is_named(image_path: str, c
 
 
 def test_rejects_targets_that_the_data_cannot_give(image_path: str) -> None:
-    with pytest.raises(ValueError, match="INPUT.TARGETS is panoptic.*no pan_seg_file_name"):
+    with pytest.raises(ValueError, match="INPUT.TARGETS asks for panoptic.*no pan_seg_file_name"):
         mapper()(instance_record(image_path, POLYGON))
 
 
-def test_rejects_unknown_targets() -> None:
+def test_rejects_unknown_targets(cfg: CfgNode) -> None:
+    cfg.INPUT.TARGETS = "things"
     with pytest.raises(ValueError, match="INPUT.TARGETS is 'things'"):
-        mapper(targets="things")
+        Mapper(cfg, True)
+
+
+def sizes_of_detr(cfg: CfgNode, image_path: str, ids: np.ndarray) -> set[tuple[int, int]]:
+    cfg.INPUT.AUGMENTATION, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.CROP.TYPE = "detr", [60], "absolute_range"
+    cfg.INPUT.CROP.SIZE = [300, 300]  # of the 400, 500 or 600 pixels of the shortest side
+    train, record = Mapper(cfg, True), panoptic_record(image_path, ids, [segment(1, 0)])
+    examples = [train({**record, "sampling_seed": seed}) for seed in range(8)]
+    assert all(x["instances"].gt_masks.shape[1:] == x["image"].shape[1:] for x in examples)
+    return {tuple(x["image"].shape[1:]) for x in examples}
+
+
+def test_detrs_augmentation_crops_some_images_before_it_resizes_all(image_path: str, cfg: CfgNode) -> None:
+    # whole: 6 x 8 px become 60 x 80; cropped to a square: 60 x 60
+    cfg.INPUT.CROP.ENABLED = True
+    assert sizes_of_detr(cfg, image_path, np.ones((HEIGHT, WIDTH), int)) == {(60, 80), (60, 60)}
+
+
+def test_detrs_augmentation_without_a_crop_only_resizes(image_path: str, cfg: CfgNode) -> None:
+    cfg.INPUT.CROP.ENABLED = False
+    assert sizes_of_detr(cfg, image_path, np.ones((HEIGHT, WIDTH), int)) == {(60, 80)}
 
 
 def test_rejects_an_unknown_augmentation(cfg: CfgNode) -> None:

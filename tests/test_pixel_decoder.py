@@ -6,8 +6,9 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 
+from mask2former_ext.layers.padding import valid_size
 from mask2former_ext.layers.transformer import sine_position_encoding
-from mask2former_ext.models.mask2former import PixelDecoder, _reference_points, _valid_size
+from mask2former_ext.models.mask2former import PixelDecoder, _reference_points
 
 OPERATOR = "mask2former_ext.multi_scale_deformable_attention"
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -60,15 +61,15 @@ def test_compile_sees_each_attention_layer_as_one_operator_and_breaks_nowhere():
 
 
 def test_maps_come_from_coarse_to_fine_with_the_embeddings_at_stride_4():
-    mask_features, memory, valid = a_decoder()(some_features(64, 96))
-    assert mask_features.shape == (1, 16, 16, 24) and valid is None
+    mask_features, memory = a_decoder()(some_features(64, 96))
+    assert mask_features.shape == (1, 16, 16, 24)
     assert [x.shape[-2:] for x in memory] == [(2, 3), (4, 6), (8, 12)]
 
 
 def test_a_fully_valid_canvas_gives_the_same_maps_as_no_padding():
     decoder, features = a_decoder(), some_features()
-    without, _, _ = decoder(features)
-    with_sizes, _, _ = decoder(features, torch.ones(1, 2))
+    without, _ = decoder(features)
+    with_sizes, _ = decoder(features, torch.ones(1, 2))
     torch.testing.assert_close(with_sizes, without)
 
 
@@ -96,9 +97,9 @@ def test_reference_points_shrink_to_the_valid_part():
 
 def test_valid_sizes_are_rounded_up():
     # 96 of 160 columns: at stride 32 3 of 5, at stride 8 12 of 20; 0.55 of 5 is 2.75, so 3
-    assert _valid_size((1, 5), torch.tensor([[1.0, 96 / 160]])).tolist() == [[1, 3]]
-    assert _valid_size((1, 20), torch.tensor([[1.0, 96 / 160]])).tolist() == [[1, 12]]
-    assert _valid_size((1, 5), torch.tensor([[1.0, 0.55]])).tolist() == [[1, 3]]
+    assert valid_size((1, 5), torch.tensor([[1.0, 96 / 160]])).tolist() == [[1, 3]]
+    assert valid_size((1, 20), torch.tensor([[1.0, 96 / 160]])).tolist() == [[1, 12]]
+    assert valid_size((1, 5), torch.tensor([[1.0, 0.55]])).tolist() == [[1, 3]]
 
 
 def test_position_encoding_of_one_pixel_by_hand():

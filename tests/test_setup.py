@@ -241,7 +241,12 @@ def imported_modules(path: Path) -> set[str]:
     return {name.split(".")[0] for name in names} - {"__future__"}
 
 
-DISTRIBUTION_OF = {"PIL": "Pillow", "cv2": "opencv-python-headless", "yaml": "PyYAML"}
+DISTRIBUTION_OF = {
+    "PIL": "Pillow",
+    "cv2": "opencv-python-headless",
+    "open_clip": "open_clip_torch",
+    "yaml": "PyYAML",
+}
 # Provided otherwise, or optional and, where it is missing, named with its install line by the code that wants it.
 OPTIONAL = {"transformers", "shapely", "detectron2", "mask2former_ext"}
 

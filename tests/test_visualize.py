@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 
 from mask2former_ext import visualize
 from mask2former_ext.visualize import class_name, draw_instances, draw_panoptic, draw_semantic, enlarge
@@ -43,6 +43,25 @@ def written(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(visualize.sv.RichLabelAnnotator, "annotate", _annotate)
     return texts
+
+
+def test_of_boxes_alone_the_outlines_are_drawn_with_names_and_scores(image, written):
+    boxes = Boxes(torch.tensor([[50.0, 60, 150, 160], [300, 200, 450, 350]]))
+    instances = Instances(SIZE, pred_boxes=boxes, pred_classes=torch.tensor([1, 3]), scores=torch.tensor([0.9, 0.2]))
+    picture = draw_instances(image, instances, METADATA)
+    assert written == ["dog 0.90"]
+    assert (picture[110, 50] != 128).any() and (picture[110, 100] == 128).all()  # its edge, its inside
+    assert (picture[200:] == 128).all()
+
+
+def test_a_thing_and_a_stuff_class_of_one_number_have_two_colours(image):
+    # Numbered apart: dog 0, cat 1; grass 1.
+    ids = {"thing_dataset_id_to_contiguous_id": {4: 0, 9: 1}, "stuff_dataset_id_to_contiguous_id": {2: 1}}
+    apart = Metadata(thing_classes=["dog", "cat"], stuff_classes=["things", "grass"], **ids)
+    halves = np.repeat([[1] * 250 + [2] * 250], 400, axis=0)
+    segments = [{"id": 1, "category_id": 1, "isthing": True}, {"id": 2, "category_id": 1, "isthing": False}]
+    picture = draw_panoptic(image, (halves, segments), apart)
+    assert (picture[20, 20] != picture[20, 480]).any()
 
 
 def two_instances(scores: tuple[float, float]) -> Instances:

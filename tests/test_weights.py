@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import mask2former_ext.backbones  # noqa: F401  # registers Swin and timm's
 from mask2former_ext.config import add_config
-from mask2former_ext.interop.weights import detectron2_resnet_name, load_weights, read_weights
+from mask2former_ext.interop.foreign_names import detectron2_resnet_name
+from mask2former_ext.interop.weights import load_weights, read_weights
 
 STATE = {"backbone.a.weight": torch.arange(6.0).reshape(2, 3), "sem_seg_head.b": torch.tensor([1, 2])}
 

@@ -1,10 +1,11 @@
-"""Time this package's Mask2Former and, side by side in the same run, Hugging Face transformers' with the same weights.
+"""Time a model of this package and, side by side in the same run, Hugging Face transformers' with the same weights.
 
-python tools/benchmark.py [--job inference train] [--repeat 5] [--device cpu] [--json FILE]
+python tools/benchmark.py [--model mask2former] [--job inference train] [--repeat 5] [--device cpu] [--json FILE]
 
 Inference: one 480 x 640 image to semantic, instance and panoptic results, post-processing included. Training: forward,
-losses, backward and optimizer step of one 512 x 512 image with 12 objects. Times are medians of runs that alternate
-between the two; peak memory is that of a process of its own, above what it held once the model was loaded.
+losses at every decoder layer, backward and optimizer step of one 512 x 512 image with 12 objects. Times are medians of
+runs that alternate between the two; peak memory is that of a process of its own, above what it held once the model was
+loaded.
 """
 
 from __future__ import annotations
@@ -17,23 +18,59 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from detectron2.structures import Instances
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, ResNetConfig
 
 import mask2former_ext as m
+from mask2former_ext.layers.text_encoder import task_tokens, tokenize
 
 NUM_CLASSES = 133
 INFERENCE_SIZE, TRAIN_SIZE, NUM_OBJECTS = (480, 640), (512, 512), 12
 DATASET = "coco_2017_val_panoptic"
+# What OneFormer is told: 150 queries less 16 learned texts leave 134.
+TASK, TEXTS = "panoptic", [f"a photo with a class{k}" for k in range(NUM_OBJECTS)] + ["a panoptic photo"] * 122
 Job = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A model of transformers, by the names of its classes there."""
+
+    model: str
+    config: str
+    processor: str
+    config_options: Mapping[str, Any] = field(default_factory=dict)
+    train_options: Mapping[str, Any] = field(default_factory=dict)  # of the forward pass
+    is_told_task: bool = False  # and, in training, texts
+
+
+PEERS = {
+    "mask2former": Peer("Mask2FormerForUniversalSegmentation", "Mask2FormerConfig", "Mask2FormerImageProcessor"),
+    "maskformer": Peer(
+        "MaskFormerForInstanceSegmentation",
+        "MaskFormerConfig",
+        "MaskFormerImageProcessor",
+        train_options={"output_hidden_states": True},  # from which it makes the predictions of the earlier layers
+    ),
+    "oneformer": Peer(
+        "OneFormerForUniversalSegmentation",
+        "OneFormerConfig",
+        "Mask2FormerImageProcessor",  # its own asks for a file of class names; what both take and give is the same
+        config_options={"is_training": True},
+        is_told_task=True,
+    ),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=PEERS, default="mask2former")
     parser.add_argument("--job", nargs="+", choices=["inference", "train"], default=["inference", "train"])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -42,11 +79,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.memory_of:
         who, job, folder = args.memory_of
-        print(json.dumps(_peak_memory(_jobs(who, folder, args.device)[job], args.device)))
+        print(json.dumps(_peak_memory(_jobs(who, args.model, folder, args.device)[job], args.device)))
         return
-    figures: dict = {"machine": _machine(args.device), "repeat": args.repeat}
+    figures: dict = {"model": args.model, "machine": _machine(args.device), "repeat": args.repeat}
     with tempfile.TemporaryDirectory() as folder:
-        _save_peer(folder)
+        _save_peer(PEERS[args.model], folder)
         for job in args.job:
             figures[job] = _side_by_side(job, folder, args)
     print(json.dumps(figures, indent=1))
@@ -55,7 +92,7 @@ def main() -> None:
 
 
 def _side_by_side(job: str, folder: str, args: argparse.Namespace) -> dict:
-    jobs = {who: _jobs(who, folder, args.device)[job] for who in ("ours", "transformers")}
+    jobs = {who: _jobs(who, args.model, folder, args.device)[job] for who in ("ours", "transformers")}
     times: dict[str, list[float]] = {who: [] for who in jobs}
     for _ in range(args.repeat + 1):
         for who, run in jobs.items():
@@ -65,44 +102,47 @@ def _side_by_side(job: str, folder: str, args: argparse.Namespace) -> dict:
     if job == "inference":
         result["our_stages_s"] = _stages(folder, args)
     for who in jobs:
-        command = [sys.executable, __file__, "--device", args.device, "--memory-of", who, job, folder]
+        command = [sys.executable, __file__, "--model", args.model, "--device", args.device]
+        command += ["--memory-of", who, job, folder]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         result[f"{who}_peak_mb"] = json.loads(output.splitlines()[-1])
     return result
 
 
-def _save_peer(folder: str) -> None:
+def _save_peer(peer: Peer, folder: str) -> None:
     torch.manual_seed(0)
-    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
-    config = Mask2FormerConfig(backbone_config=backbone, num_labels=NUM_CLASSES)
-    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    backbone = transformers.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    config_class, model_class = getattr(transformers, peer.config), getattr(transformers, peer.model)
+    config = config_class(backbone_config=backbone, num_labels=NUM_CLASSES, **peer.config_options)
+    model_class(config).save_pretrained(folder)
 
 
-def _jobs(who: str, folder: str, device: str) -> dict[str, Job]:
-    return _our_jobs(folder, device) if who == "ours" else _peer_jobs(folder, device)
+def _jobs(who: str, model: str, folder: str, device: str) -> dict[str, Job]:
+    return _our_jobs(folder, device) if who == "ours" else _peer_jobs(PEERS[model], folder, device)
 
 
 def _our_model(folder: str, device: str) -> torch.nn.Module:
     tasks = [f"MODEL.MASK_CLASSIFIER.{task}_ON" for task in ("SEMANTIC", "INSTANCE", "PANOPTIC")]
     overrides = [x for task in tasks for x in (task, "True")]
     thresholds = ["MODEL.MASK_CLASSIFIER.MIN_CLASS_PROB", "0.5", "MODEL.MASK_CLASSIFIER.MIN_VISIBLE_FRACTION", "0.8"]
-    data = ["DATASETS.TRAIN", f"('{DATASET}',)", "MODEL.DEVICE", device]
-    return m.load_model(m.load_config(folder, [*overrides, *thresholds, *data]))
+    other = ["MODEL.MASK_CLASSIFIER.DEEP_SUPERVISION", "True"]
+    other += ["DATASETS.TRAIN", f"('{DATASET}',)", "MODEL.DEVICE", device]
+    return m.load_model(m.load_config(folder, [*overrides, *thresholds, *other]))
 
 
 def _our_jobs(folder: str, device: str) -> dict[str, Job]:
     model = _our_model(folder, device)
-    image, (height, width) = _image(INFERENCE_SIZE), INFERENCE_SIZE
+    inputs = _our_inputs()
     train_image, masks, labels = _truth(device)
     instances = Instances(TRAIN_SIZE, gt_classes=labels, gt_masks=masks)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-6, fused=True)
 
     def inference() -> object:
         with torch.inference_mode():
-            return model.eval()([{"image": image, "height": height, "width": width}])
+            return model.eval()(inputs)
 
     def train() -> None:
-        losses = model.train()([{"image": train_image, "instances": instances}])
+        losses = model.train()([{"image": train_image, "instances": instances, "task": TASK, "text": TEXTS}])
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -110,18 +150,33 @@ def _our_jobs(folder: str, device: str) -> dict[str, Job]:
     return {"inference": inference, "train": train}
 
 
-def _peer_jobs(folder: str, device: str) -> dict[str, Job]:
-    model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).to(device)
-    processor = Mask2FormerImageProcessor(do_resize=False, size_divisor=32, num_labels=NUM_CLASSES)
+def _our_inputs() -> list[dict[str, Any]]:
+    height, width = INFERENCE_SIZE
+    return [{"image": _image(INFERENCE_SIZE), "height": height, "width": width, "task": TASK}]
+
+
+def _peer_jobs(peer: Peer, folder: str, device: str) -> dict[str, Job]:
+    model = getattr(transformers, peer.model).from_pretrained(folder).to(device)
+    processor = getattr(transformers, peer.processor)(do_resize=False, size_divisor=32, num_labels=NUM_CLASSES)
     image = _image(INFERENCE_SIZE)
     train_image, masks, labels = _truth(device)
     train_pixels = processor(train_image, return_tensors="pt")["pixel_values"].to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-6, fused=True)
+    told, train_options = {}, dict(peer.train_options)
+    if peer.is_told_task:
+        told = {"task_inputs": task_tokens(TASK, 77).float()[None].to(device)}
+        train_options |= {**told, "text_inputs": tokenize(TEXTS, 77)[None].to(device)}
+
+    def set_training(is_training: bool) -> None:
+        for module in model.train(is_training).modules():
+            if hasattr(module, "is_training"):  # OneFormer's, beside PyTorch's own
+                module.is_training = is_training
 
     def inference() -> object:
         with torch.inference_mode():
             pixels = processor(image, return_tensors="pt")["pixel_values"].to(device)
-            outputs = model.eval()(pixel_values=pixels)
+            set_training(False)
+            outputs = model(pixel_values=pixels, **told)
             return (
                 processor.post_process_semantic_segmentation(outputs, [INFERENCE_SIZE]),
                 processor.post_process_instance_segmentation(outputs, target_sizes=[INFERENCE_SIZE]),
@@ -129,7 +184,10 @@ def _peer_jobs(folder: str, device: str) -> dict[str, Job]:
             )
 
     def train() -> None:
-        loss = model.train()(pixel_values=train_pixels, mask_labels=[masks.float()], class_labels=[labels]).loss
+        model.config.use_auxiliary_loss = True
+        truth = {"mask_labels": [masks.float()], "class_labels": [labels]}
+        set_training(True)
+        loss = model(pixel_values=train_pixels, **truth, **train_options).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -139,27 +197,30 @@ def _peer_jobs(folder: str, device: str) -> dict[str, Job]:
 
 def _stages(folder: str, args: argparse.Namespace) -> dict[str, float]:
     """Median seconds of each part of our inference."""
-    model = _our_model(folder, args.device).eval()
-    height, width = INFERENCE_SIZE
-    inputs = [{"image": _image(INFERENCE_SIZE), "height": height, "width": width}]
-    head = model.sem_seg_head
+    model, inputs = _our_model(folder, args.device).eval(), _our_inputs()
     times: dict[str, list[float]] = {}
 
-    def timed(name: str, run: Job) -> object:
-        _wait(args.device)
-        start = time.perf_counter()
-        value = run()
-        _wait(args.device)
-        times.setdefault(name, []).append(time.perf_counter() - start)
-        return value
+    def time_calls(name: str, owner: torch.nn.Module, method: str) -> None:
+        call = getattr(owner, method)
 
+        def timed(*inputs: object, **options: object) -> object:
+            _wait(args.device)
+            start = time.perf_counter()
+            value = call(*inputs, **options)
+            _wait(args.device)
+            times.setdefault(name, []).append(time.perf_counter() - start)
+            return value
+
+        setattr(owner, method, timed)
+
+    time_calls("preprocess", model, "preprocess")
+    time_calls("backbone", model.backbone, "forward")
+    time_calls("pixel decoder", model.sem_seg_head.pixel_decoder, "forward")
+    time_calls("transformer decoder", model.sem_seg_head.predictor, "forward")
+    time_calls("post-processing", model, "postprocess")
     with torch.inference_mode():
         for _ in range(args.repeat + 1):
-            images, _ = timed("preprocess", lambda: model.preprocess(inputs))
-            features = timed("backbone", lambda tensor=images.tensor: model.backbone(tensor))
-            mask_features, memory, _ = timed("pixel decoder", lambda x=features: head.pixel_decoder(x))
-            outputs = timed("transformer decoder", lambda a=memory, b=mask_features: head.predictor(a, b))
-            timed("post-processing", lambda x=outputs, y=images: model.postprocess(x, 0, y, inputs[0]))
+            model(inputs)
     return {name: round(statistics.median(t[1:]), 4) for name, t in times.items()}
 
 

@@ -1,18 +1,24 @@
 """Data: records of every form, one mapper, pure targets, checks before training. Registers nothing at import."""
 
-from mask2former_ext.data.checks import check_datasets
+from mask2former_ext.data.checks import check_datasets, records_of
 from mask2former_ext.data.custom import register_custom
-from mask2former_ext.data.datasets import class_names, num_classes, prepare_data, register_all, register_shapes
+from mask2former_ext.data.datasets import class_names, num_classes, register_all, register_shapes
 from mask2former_ext.data.loader import build_train_loader
 from mask2former_ext.data.mapper import Mapper
+from mask2former_ext.data.prepare import class_heads, learned_classes, prepare_data
+from mask2former_ext.data.separated import metadata_for
 
 __all__ = [
     "Mapper",
     "build_train_loader",
     "check_datasets",
+    "class_heads",
     "class_names",
+    "learned_classes",
+    "metadata_for",
     "num_classes",
     "prepare_data",
+    "records_of",
     "register_all",
     "register_custom",
     "register_shapes",

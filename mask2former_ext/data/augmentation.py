@@ -11,18 +11,25 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
+DETR_SIDES = [400, 500, 600]  # shortest sides in pixels to which "detr" resizes before it crops
+
 
 def build_train_augmentations(cfg: CfgNode, ignore_label: int) -> list[T.Augmentation]:
     """The list for cfg.INPUT.AUGMENTATION, in the published order. Padding is left to the mapper.
 
     "resize_crop" (MaskFormer, arXiv 2107.06278, section 4): shortest edge, crop, colour, flip.
     "large_scale_jitter" (Ghiasi et al., arXiv 2012.07177): flip, scale, crop to IMAGE_SIZE.
+    "detr" (Carion et al., arXiv 2005.12872, section 4): flip, in half of the cases resize and crop, resize.
     """
     if cfg.INPUT.AUGMENTATION == "resize_crop":
         return _resize_crop(cfg, ignore_label)
     if cfg.INPUT.AUGMENTATION == "large_scale_jitter":
         return _large_scale_jitter(cfg)
-    raise ValueError(f"INPUT.AUGMENTATION is '{cfg.INPUT.AUGMENTATION}', but must be resize_crop or large_scale_jitter")
+    if cfg.INPUT.AUGMENTATION == "detr":
+        return _detr(cfg)
+    raise ValueError(
+        f"INPUT.AUGMENTATION is '{cfg.INPUT.AUGMENTATION}', but must be resize_crop, large_scale_jitter or detr"
+    )
 
 
 def build_test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
@@ -36,11 +43,13 @@ def needs_semantic_labels(cfg: CfgNode) -> bool:
     return bool(cfg.INPUT.AUGMENTATION == "resize_crop" and cfg.INPUT.CROP.ENABLED and limit < 1.0)
 
 
+def _resize(cfg: CfgNode) -> T.Augmentation:
+    return T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
+
+
 def _resize_crop(cfg: CfgNode, ignore_label: int) -> list[T.Augmentation]:
     crop = cfg.INPUT.CROP
-    result: list[T.Augmentation] = [
-        T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
-    ]
+    result: list[T.Augmentation] = [_resize(cfg)]
     if crop.ENABLED and crop.SINGLE_CATEGORY_MAX_AREA < 1.0:
         result.append(
             T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_label)
@@ -59,6 +68,18 @@ def _large_scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
     result = _flip(cfg)
     result.append(T.ResizeScale(cfg.INPUT.MIN_SCALE, cfg.INPUT.MAX_SCALE, side, side))
     result.append(T.FixedSizeCrop((side, side), pad=False))
+    if cfg.INPUT.COLOR_AUG_SSD:
+        result.append(_color(cfg))
+    return result
+
+
+def _detr(cfg: CfgNode) -> list[T.Augmentation]:
+    result = _flip(cfg)
+    if cfg.INPUT.CROP.ENABLED:
+        sides = T.ResizeShortestEdge(DETR_SIDES, sample_style="choice")
+        crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+        result.append(T.RandomApply(T.AugmentationList([sides, crop]), prob=0.5))
+    result.append(_resize(cfg))
     if cfg.INPUT.COLOR_AUG_SSD:
         result.append(_color(cfg))
     return result

@@ -14,10 +14,14 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mask2former_ext.architecture import separates_classes
+from mask2former_ext.data.augmentation import needs_semantic_labels
 from mask2former_ext.data.datasets import check_registered, class_names
 from mask2former_ext.data.image_io import check_size, image_size, read_labels, read_panoptic
-from mask2former_ext.data.mapper import truth_of
+from mask2former_ext.data.prepare import learned_classes
+from mask2former_ext.data.separated import is_separated, separate
 from mask2former_ext.data.targets import panoptic_ids
+from mask2former_ext.data.tasks import Probabilities, require_pixel_classes, task_probabilities, taught_by, teachable
 
 IMAGES_LOOKED_AT = 4  # of each data set, spread over it
 _FILE_KEYS = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
@@ -28,7 +32,8 @@ Record = Mapping[str, Any]
 def check_datasets(cfg: CfgNode, eval_only: bool = False) -> None:
     """Raise ValueError naming the file or key, the value and the rule, if a data set of `cfg` breaks one.
 
-    Looked at: DATASETS.TRAIN (unless `eval_only`) and DATASETS.TEST, MODEL.MASK_CLASSIFIER.NUM_CLASSES, INPUT.TARGETS.
+    Looked at: DATASETS.TRAIN (unless `eval_only`) and DATASETS.TEST, the model's NUM_CLASSES, INPUT.TARGETS,
+    INPUT.TASK_PROBABILITIES, and INPUT.CROP where it needs labels.
     """
     train, test = [] if eval_only else list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)
     for name in dict.fromkeys(train + test):
@@ -38,29 +43,39 @@ def check_datasets(cfg: CfgNode, eval_only: bool = False) -> None:
         raise ValueError(f"{where} empty; a data set must be named there")
     _check_class_lists(cfg, train, test)
     for name in dict.fromkeys(train + test):
-        records = _load(name)
-        check_records(name, records, cfg.INPUT.TARGETS if name in train else None)
+        records = records_of(name)
+        if name in train:
+            check_truth(name, records, task_probabilities(cfg), needs_semantic_labels(cfg))
+        check_records(name, records)
 
 
-def check_records(name: str, records: Sequence[Record], targets: str | None) -> None:
-    """Check the records of one registered data set; `targets` is INPUT.TARGETS if they are to be trained on."""
-    metadata = MetadataCatalog.get(name)
-    count, ignore_label = len(class_names(name)), metadata.get("ignore_label", 255)
-    if targets is not None:
-        for record in records:
-            truth_of(record, targets)
+def check_truth(name: str, records: Sequence[Record], tasks: Probabilities, crop_needs_semantic: bool) -> None:
+    """Every record of a registered data set has truth for one of `tasks`, and what the crop needs."""
     for record in records:
-        _check_classes(record, count)
+        teachable(record, tasks)
+        if crop_needs_semantic:
+            require_pixel_classes(record)
+    taught_by(name, records, tasks)
+
+
+def check_records(name: str, records: Sequence[Record]) -> None:
+    """The records of one registered data set agree with its metadata and its files."""
+    metadata = MetadataCatalog.get(name)
+    num_things = num_labels = len(class_names(name))
+    if is_separated(metadata):
+        num_things, num_labels = len(metadata.thing_classes), len(metadata.stuff_classes)
+    for record in records:
+        _check_classes(record, num_things, num_labels)
     _check_files(name, records)
     step = max(1, len(records) // IMAGES_LOOKED_AT)
     for record in records[::step][:IMAGES_LOOKED_AT]:
-        check_pixels(record, count, ignore_label)
+        check_pixels(record, num_labels, metadata.get("ignore_label", 255))
 
 
 def check_pixels(record: Record, count: int, ignore_label: int) -> None:
     """Read one record's files: sizes, the ids of the panoptic PNG against the json's, the labels of the semantic file.
 
-    `count`: how many classes there are.
+    `count`: how many labels there are.
     """
     size = image_size(record["file_name"])
     check_size(record["file_name"], size, (record.get("height", size[0]), record.get("width", size[1])), "the json")
@@ -82,34 +97,41 @@ def check_pixels(record: Record, count: int, ignore_label: int) -> None:
 def _check_class_lists(cfg: CfgNode, train: list[str], test: list[str]) -> None:
     """All training sets have the same classes, test sets as many, and NUM_CLASSES, unless 0, is their number."""
     first = (train + test)[0]
-    names = class_names(first)
+    learned = learned_classes(cfg, first)
     for other in train[1:]:
-        if class_names(other) != names:
+        if learned_classes(cfg, other) != learned:
             raise ValueError(f"DATASETS.TRAIN: '{first}' and '{other}' differ in their classes; they must be the same")
-    for other in test:
-        if len(class_names(other)) != len(names):
+        if separates_classes(cfg) and separate(other).thing_of != separate(first).thing_of:
+            raise ValueError(f"DATASETS.TRAIN: the records of '{first}' and '{other}' number their things differently")
+    for head, names in learned.items():
+        for other in test:
+            count = len(learned_classes(cfg, other)[head])
+            if count not in (0, len(names)):
+                raise ValueError(
+                    f"DATASETS.TEST: '{other}' has {count} classes, but '{first}' has {len(names)}; "
+                    "a model can be tested only on the classes that it learned"
+                )
+        configured = cfg.MODEL[head].NUM_CLASSES
+        if names and configured not in (0, len(names)):
             raise ValueError(
-                f"DATASETS.TEST: '{other}' has {len(class_names(other))} classes, but '{first}' has {len(names)}; "
-                "a model can be tested only on the classes that it learned"
+                f"MODEL.{head}.NUM_CLASSES is {configured}, but data set '{first}' has {len(names)} classes for it, "
+                f"{', '.join(names[:3])}, ...; 0 takes their number"
             )
-    configured = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
-    if configured not in (0, len(names)):
-        raise ValueError(
-            f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is {configured}, but data set '{first}' has {len(names)} classes; "
-            "0 takes their number"
-        )
 
 
-def _load(name: str) -> list[dict[str, Any]]:
+def records_of(name: str) -> list[dict[str, Any]]:
+    """The records of a data set. Raises ValueError naming it if it is not registered or they cannot be loaded."""
+    check_registered(name)
     try:
         return DatasetCatalog.get(name)
     except (OSError, KeyError, AssertionError) as error:  # what Detectron2's own loaders raise for faulty data
         raise ValueError(f"data set '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _check_classes(record: Record, count: int) -> None:
+def _check_classes(record: Record, num_things: int, num_labels: int) -> None:
     for key in ("segments_info", "annotations"):
         for item in record.get(key, ()):
+            count = num_things if item.get("isthing", key == "annotations") else num_labels
             if not 0 <= item["category_id"] < count:
                 raise ValueError(
                     f"{record['file_name']}: class {item['category_id']} in {key} is outside the {count} classes "

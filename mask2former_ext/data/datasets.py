@@ -13,7 +13,6 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
-from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin, load_coco_json, load_sem_seg
 from detectron2.data.datasets.cityscapes_panoptic import register_all_cityscapes_panoptic
@@ -43,7 +42,8 @@ def register_all(root: str | None = None) -> None:
     """Register the published data sets that Detectron2 lacks, and "shapes_train" and "shapes_val", under `root`.
 
     `root`: their folder; None or "" for the variable DETECTRON2_DATASETS, else "datasets". Detectron2's own data sets
-    are moved there too. What is registered there already stays as it is.
+    are moved there too. What is registered there already stays as it is, but for coco_2017_*_panoptic_separated: these
+    are read from COCO's own files, without the label files that Detectron2 has its users make.
     """
     root = data_root(root or "")
     _move_builtin(root)
@@ -54,6 +54,8 @@ def register_all(root: str | None = None) -> None:
         _register_ade20k_full(root, split, folder)
     for split in ("train", "test"):
         _register_coco_stuff(root, split)
+    for split in ("train", "val", "val_100"):
+        _read_published_files(f"coco_2017_{split}_panoptic_separated")
     register_shapes(os.path.join(root, "shapes"))
 
 
@@ -71,22 +73,6 @@ def register_shapes(root: str) -> None:
         )
         load = partial(custom.load_records, dataset, categories)
         _register(dataset.name, load, custom.metadata_of(dataset, categories))
-
-
-def prepare_data(cfg: CfgNode) -> None:
-    """Make the data sets of `cfg` known, and set MODEL.MASK_CLASSIFIER.NUM_CLASSES, in place, where that is 0.
-
-    The number is that of the first training (else test) set. To be called before a model or a loader is built.
-    """
-    register_all(cfg.DATASETS.ROOT)
-    custom.register_custom(cfg)
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    if cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES == 0 and names:
-        frozen = cfg.is_frozen()
-        cfg.defrost()
-        cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES = num_classes(names[0])
-        if frozen:
-            cfg.freeze()
 
 
 def class_names(dataset_name: str) -> list[str]:
@@ -283,6 +269,31 @@ def _register_coco_panoptic(root: str, split: str) -> None:
         os.path.join(root, "coco", f"panoptic_semseg_{split}2017"),
         evaluator_type="coco_panoptic_seg",
     )
+
+
+def _read_published_files(name: str) -> None:
+    """Of one of Detectron2's sets whose things and stuff are numbered apart."""
+    known = MetadataCatalog.get(name)
+    things = known.thing_dataset_id_to_contiguous_id
+    categories = custom.Categories(
+        names=[],  # the metadata have them
+        contiguous_ids={**known.stuff_dataset_id_to_contiguous_id, **things},
+        thing_ids=list(things),
+    )
+    DatasetCatalog[name] = partial(_load_separated, known, categories)
+
+
+def _load_separated(metadata: Any, categories: custom.Categories) -> list[dict[str, Any]]:
+    """Things from the instances json, else from the panoptic PNGs, which say where the stuff is."""
+    dataset = CustomDataset(
+        name=metadata.name,
+        images=metadata.image_root,
+        instances=metadata.json_file if os.path.isfile(metadata.json_file) else None,
+        panoptic_json=metadata.panoptic_json,
+        panoptic_masks=metadata.panoptic_root,
+        semantic_masks=metadata.sem_seg_root if os.path.isdir(metadata.sem_seg_root) else None,
+    )
+    return custom.load_records(dataset, categories)
 
 
 def _register_ade20k_full(root: str, split: str, folder: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mask2former_ext.architecture import separates_classes
+from mask2former_ext.data.annotations import has_outline
+from mask2former_ext.data.boxes import without_faulty_boxes
 from mask2former_ext.data.mapper import Mapper
+from mask2former_ext.data.tasks import Probabilities, teachable, trained_tasks, truth_of
+
+logger = logging.getLogger(__name__)
 
 
 def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 0) -> Any:
@@ -26,9 +33,7 @@ def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 
     Other samplers draw as Detectron2's do.
     """
     mapper = Mapper(cfg, True) if mapper is None else mapper
-    # An image without a thing still has stuff to learn, so it is left out of instance training only.
-    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and cfg.INPUT.TARGETS == "instance"
-    records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
+    records = training_records(cfg)
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         return build_detection_train_loader(cfg, mapper=mapper, dataset=records)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
@@ -47,6 +52,36 @@ def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
     return AspectRatioGroupedDataset(loader, batch_size) if grouping else loader
+
+
+def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
+    """The records of cfg.DATASETS.TRAIN, whose truths may be of different kinds.
+
+    With FILTER_EMPTY_ANNOTATIONS, without those whose truth is instances alone and that have none but crowds: an image
+    without a thing may still have stuff to learn. Raises ValueError if none is left. A model of boxes learns from none
+    whose truth has no area, lies outside of the image or is no number: such are named and left out.
+    """
+    # One by one: of several data sets Detectron2 expects the same kind of truth.
+    sets = [get_detection_dataset_dicts(name, filter_empty=False) for name in cfg.DATASETS.TRAIN]
+    records = list(itertools.chain.from_iterable(sets))
+    if separates_classes(cfg):
+        records = without_faulty_boxes(records)
+    if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        return records
+    tasks, boxes_will_do = trained_tasks(cfg), separates_classes(cfg) and not cfg.MODEL.MASK_ON
+    kept = [record for record in records if not _teaches_nothing(record, tasks, boxes_will_do)]
+    if len(kept) < len(records):
+        empty = len(records) - len(kept)
+        logger.info("%d of %d images have no instance to learn from and are left out", empty, len(records))
+    if not kept:
+        raise ValueError(f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)}: no image has an instance to learn from")
+    return kept
+
+
+def _teaches_nothing(record: Mapping[str, Any], tasks: Probabilities, boxes_will_do: bool) -> bool:
+    if set(teachable(record, tasks)) != {"instance"} or truth_of(record, "instance") != "annotations":
+        return False
+    return all(a.get("iscrowd", 0) or not (boxes_will_do or has_outline(a)) for a in record["annotations"])
 
 
 def _as_it_is(example: Any) -> Any:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,29 +19,40 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 from torch.nn import functional as F
 
+from mask2former_ext.architecture import separates_classes
+from mask2former_ext.data.annotations import annotated_boxes, annotated_masks
 from mask2former_ext.data.augmentation import (
     build_test_augmentations,
     build_train_augmentations,
     needs_semantic_labels,
     seeded,
 )
+from mask2former_ext.data.boxes import box_of_mask
+from mask2former_ext.data.datasets import class_names
 from mask2former_ext.data.image_io import BrokenImageError, check_size, read_image, read_labels, read_panoptic
+from mask2former_ext.data.separated import Separation, separate
 from mask2former_ext.data.targets import (
+    object_texts,
     panoptic_ids,
     panoptic_masks,
     panoptic_to_semantic,
-    polygon_mask,
-    segmentation_mask,
     semantic_masks,
-    stack_masks,
+)
+from mask2former_ext.data.tasks import (
+    PANOPTIC_FILE,
+    UNIFIED,
+    Probabilities,
+    draw_task,
+    parts_of,
+    require_pixel_classes,
+    trained_tasks,
+    truth_of,
 )
 
 IMAGE_PADDING = 128  # gray value of padding added here, as published
-_OWN_TRUTH = {"panoptic": "pan_seg_file_name", "instance": "annotations", "semantic": "sem_seg_file_name"}
-TARGETS = tuple(_OWN_TRUTH)
 _PASSED_ON = ("file_name", "image_id")
 _PASSED_ON_AT_TEST = ("pan_seg_file_name", "sem_seg_file_name", "segments_info")
 
@@ -55,7 +66,10 @@ class Mapper:
     The dict holds `image` uint8 (3, H, W), `height` and `width` of the file, `file_name`, `image_id`. In training also
     `instances` (gt_classes (N), gt_masks bool (N, H, W); N may be 0), for semantic targets `sem_seg` (H, W), and
     `sampling_seed`, from which all randomness of this image at this step follows: the record's own, else drawn.
-    In training a broken file is logged and gives None, so that the loader takes another image.
+    For a model that separates classes (`data.separated`) the instances are things 0..T-1 with `gt_boxes` (Boxes) and,
+    if MODEL.MASK_ON, `gt_masks` as BitMasks; panoptic targets add `sem_seg`, the labels 0..S of all pixels.
+    INPUT.TARGETS "unified" adds `task` (semantic, instance or panoptic, drawn for this image) and `text` (strings, see
+    `targets.object_texts`). In training a broken file is logged and gives None, so that the loader takes another image.
     """
 
     @configurable
@@ -65,21 +79,30 @@ class Mapper:
         *,
         augmentations: list[T.Augmentation],
         image_format: str,
-        targets: str = "panoptic",
+        tasks: Probabilities,
         ignore_label: int = 255,
         padded_side: int = 0,
         crop_needs_semantic: bool = False,
         max_broken_images: int = 0,
+        text_length: int = 0,
+        text_classes: Sequence[str] = (),
+        separation: Separation | None = None,
+        with_masks: bool = True,
     ) -> None:
-        """`padded_side`: pixels to which a smaller image is padded at the right and bottom, 0 for none."""
-        if targets not in TARGETS:
-            raise ValueError(f"INPUT.TARGETS is '{targets}', but must be one of {', '.join(TARGETS)}")
-        if crop_needs_semantic and targets == "instance":
-            raise ValueError("INPUT.CROP.SINGLE_CATEGORY_MAX_AREA below 1 needs panoptic or semantic INPUT.TARGETS")
+        """`tasks`: what is made of an image's truth, and how often (see `data.tasks`).
+
+        `padded_side`: pixels to which a smaller image is padded at the right and bottom, 0 for none.
+        `text_length`: entries of `text`, 0 for no `task` and `text`; `text_classes`: the names of the classes there.
+        `separation`: things and stuff are numbered by it, and things have boxes; `with_masks` is then for the things.
+        """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
-        self.targets = targets
+        self.tasks = tasks
+        self.text_length = text_length
+        self.text_classes = text_classes
+        self.separation = separation
+        self.with_masks = with_masks
         self.ignore_label = ignore_label
         self.padded_side = padded_side
         self.crop_needs_semantic = crop_needs_semantic
@@ -90,13 +113,23 @@ class Mapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        common = {"is_train": is_train, "image_format": cfg.INPUT.FORMAT, "targets": cfg.INPUT.TARGETS}
+        common = {"is_train": is_train, "image_format": cfg.INPUT.FORMAT}
         if not is_train:
-            return {**common, "augmentations": build_test_augmentations(cfg)}
+            return {**common, "augmentations": build_test_augmentations(cfg), "tasks": {}}
         ignore_label = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("ignore_label", 255)
         jitter = cfg.INPUT.AUGMENTATION == "large_scale_jitter"
+        of_model: dict[str, Any] = {}
+        if cfg.INPUT.TARGETS == UNIFIED:
+            # The remaining queries are compared with learned texts.
+            length = cfg.MODEL.ONEFORMER.NUM_QUERIES - cfg.MODEL.ONEFORMER.TEXT_ENCODER.NUM_CONTEXT
+            of_model = {"text_length": length, "text_classes": class_names(cfg.DATASETS.TRAIN[0])}
+        if separates_classes(cfg):
+            ignore_label = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+            of_model = {"separation": separate(cfg.DATASETS.TRAIN[0]), "with_masks": cfg.MODEL.MASK_ON}
         return {
             **common,
+            **of_model,
+            "tasks": trained_tasks(cfg),
             "augmentations": build_train_augmentations(cfg, ignore_label),
             "ignore_label": ignore_label,
             "padded_side": cfg.INPUT.IMAGE_SIZE if jitter else cfg.INPUT.PAD_SIZE,
@@ -127,28 +160,38 @@ class Mapper:
         return result
 
     def _train_example(self, record: Record) -> dict[str, Any]:
+        task = draw_task(record, self.tasks)
+        parts = parts_of(task)
         image = self._read_image(record)
         result = _common_fields(record, image)
-        from_png = truth_of(record, self.targets) == "pan_seg_file_name"
+        needed = {*parts, "semantic"} if self.crop_needs_semantic else set(parts)
+        from_png = any(truth_of(record, part) == PANOPTIC_FILE for part in needed)
         panoptic = _read_panoptic_of(record, image.shape[:2]) if from_png else None
-        labels = None
-        if self.targets == "semantic" or self.crop_needs_semantic:
-            labels = self._semantic_labels(record, image.shape[:2], panoptic)
+        labels = self._semantic_labels(record, image.shape[:2], panoptic) if "semantic" in needed else None
 
         aug_input = T.AugInput(image, sem_seg=labels)
         transforms = self.augmentations(aug_input)
-        size = aug_input.image.shape[:2]
-        if self.targets == "semantic":
+        if "semantic" in parts:
             labels = np.array(aug_input.sem_seg, dtype=np.int64)
-            masks, classes = semantic_masks(labels, self.ignore_label)
             result["sem_seg"] = self._pad(torch.from_numpy(labels), self.ignore_label)
-        elif panoptic is not None:
-            masks, classes = self._panoptic_masks(record, transforms.apply_segmentation(panoptic))
+        boxes = None
+        if task == "semantic":
+            assert labels is not None, "read above"
+            masks, classes = semantic_masks(labels, self.ignore_label)
+        elif truth_of(record, parts[0]) == PANOPTIC_FILE:
+            assert panoptic is not None, "read above"
+            masks, classes = _panoptic_masks(record, transforms.apply_segmentation(panoptic), parts[0])
+        elif self.separation is None:
+            masks, classes = annotated_masks(record, transforms, image.shape[:2], aug_input.image.shape[:2])
         else:
-            masks, classes = _annotation_masks(record, transforms, image.shape[:2], size)
+            sizes = image.shape[:2], aug_input.image.shape[:2]
+            masks, classes, boxes = annotated_boxes(record, transforms, *sizes, with_masks=self.with_masks)
 
         result["image"] = self._pad(_image_tensor(aug_input.image), IMAGE_PADDING)
-        result["instances"] = self._instances(masks, classes)
+        result["instances"] = self._instances(masks, classes, boxes)
+        if self.text_length:
+            result["task"] = task
+            result["text"] = object_texts(task, classes.tolist(), self.text_classes, self.text_length)
         return result
 
     def _read_image(self, record: Record) -> np.ndarray:
@@ -159,25 +202,33 @@ class Mapper:
 
     def _semantic_labels(self, record: Record, size: tuple[int, int], panoptic: np.ndarray | None) -> np.ndarray:
         """(H, W) of a type that Detectron2's transforms take: uint8 where the labels fit, else float64."""
+        require_pixel_classes(record)
         if panoptic is not None:
-            labels = panoptic_to_semantic(panoptic_ids(panoptic), record["segments_info"], self.ignore_label)
+            segments = record["segments_info"]
+            segments = segments if self.separation is None else self.separation.segments(segments)
+            labels = panoptic_to_semantic(panoptic_ids(panoptic), segments, self.ignore_label)
         else:
-            labels = read_labels(record["sem_seg_file_name"])
-            check_size(record["sem_seg_file_name"], labels.shape, size, record["file_name"])
+            path = record["sem_seg_file_name"]
+            labels = read_labels(path)
+            check_size(path, labels.shape, size, record["file_name"])
+            labels = labels if self.separation is None else self.separation.labels(labels, self.ignore_label, path)
         fits = int(labels.min()) >= 0 and int(labels.max()) <= 255
         return labels.astype(np.uint8 if fits else np.float64)
 
-    def _panoptic_masks(self, record: Record, png: np.ndarray) -> Masks:
-        segments = record["segments_info"]
-        if self.targets == "instance":
-            segments = [segment for segment in segments if segment["isthing"]]
-        return panoptic_masks(panoptic_ids(png), segments)
-
-    def _instances(self, masks: np.ndarray, classes: np.ndarray) -> Instances:
+    def _instances(self, masks: np.ndarray, classes: np.ndarray, boxes: np.ndarray | None) -> Instances:
+        """`boxes` (N, 4), else those of the masks, count where classes are separated."""
         padded = self._pad(torch.from_numpy(masks), 0)
         instances = Instances(tuple(padded.shape[-2:]))
-        instances.gt_classes = torch.from_numpy(classes)
-        instances.gt_masks = padded
+        if self.separation is None:
+            instances.gt_classes = torch.from_numpy(classes)
+            instances.gt_masks = padded
+            return instances
+        if boxes is None:
+            boxes = np.array([box_of_mask(mask) for mask in masks]).reshape(-1, 4)
+        instances.gt_classes = torch.tensor([self.separation.thing_of[k] for k in classes.tolist()], dtype=torch.int64)
+        instances.gt_boxes = Boxes(torch.from_numpy(boxes).float())
+        if self.with_masks:
+            instances.gt_masks = BitMasks(padded)
         return instances
 
     def _pad(self, tensor: torch.Tensor, value: int) -> torch.Tensor:
@@ -204,22 +255,6 @@ def _remove_tally(path: str, owner: int) -> None:
         os.remove(path)
 
 
-def truth_of(record: Record, targets: str) -> str:
-    """The record's key from which `targets` are made: their own truth, else the panoptic PNG.
-
-    Raises ValueError naming the image if the record has neither.
-    """
-    own = _OWN_TRUTH[targets]
-    if own in record:
-        return own
-    if "pan_seg_file_name" not in record:
-        raise ValueError(
-            f"{record['file_name']}: INPUT.TARGETS is {targets}, but its data set holds nothing to make {targets} "
-            f"masks from: its record has no {' and no '.join(dict.fromkeys((own, 'pan_seg_file_name')))}"
-        )
-    return "pan_seg_file_name"
-
-
 def _common_fields(record: Record, image: np.ndarray) -> dict[str, Any]:
     fields = {key: record[key] for key in _PASSED_ON if key in record}
     return {**fields, "height": image.shape[0], "width": image.shape[1]}
@@ -231,37 +266,11 @@ def _read_panoptic_of(record: Record, size: tuple[int, int]) -> np.ndarray:
     return png
 
 
-def _annotation_masks(
-    record: Record, transforms: T.TransformList, old_size: tuple[int, int], new_size: tuple[int, int]
-) -> Masks:
-    """Masks (N, *new_size) and classes (N) of the annotations that are no crowd.
-
-    A polygon is moved point by point and filled at the new size; every other form is decoded, then moved as a picture.
-    """
-    wanted = [annotation for annotation in record["annotations"] if not annotation.get("iscrowd", 0)]
-    masks = [_moved_mask(record, annotation, transforms, old_size, new_size) for annotation in wanted]
-    return stack_masks(masks, [annotation["category_id"] for annotation in wanted], *new_size)
-
-
-def _moved_mask(
-    record: Record,
-    annotation: Record,
-    transforms: T.TransformList,
-    old_size: tuple[int, int],
-    new_size: tuple[int, int],
-) -> np.ndarray:
-    segmentation = annotation["segmentation"]
-    try:
-        if isinstance(segmentation, list):
-            moved = [
-                transforms.apply_coords(np.array(polygon, dtype=np.float64).reshape(-1, 2)).ravel()
-                for polygon in segmentation
-            ]
-            return polygon_mask(moved, *new_size)
-        mask = segmentation_mask(segmentation, *old_size).astype(np.uint8)
-    except ValueError as error:
-        raise ValueError(f"{record['file_name']}: annotation {annotation.get('id', '')}: {error}") from error
-    return transforms.apply_segmentation(mask).astype(bool)
+def _panoptic_masks(record: Record, png: np.ndarray, task: str) -> Masks:
+    segments = record["segments_info"]
+    if task == "instance":
+        segments = [segment for segment in segments if segment["isthing"]]
+    return panoptic_masks(panoptic_ids(png), segments)
 
 
 def _image_tensor(image: np.ndarray) -> torch.Tensor:

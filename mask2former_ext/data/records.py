@@ -14,6 +14,8 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
+logger = logging.getLogger(__name__)
+
 Record = dict[str, Any]
 
 
@@ -74,13 +76,14 @@ def panoptic_records(
 def instance_annotations(json_path: str, contiguous_ids: Mapping[int, int]) -> tuple[dict[Any, Record], dict]:
     """(images by id, annotations by image id) of a COCO instances json, category ids made contiguous.
 
-    Annotations of categories that `contiguous_ids` lacks are left out, those without an area likewise (with a warning).
+    Annotations of categories that `contiguous_ids` lacks are left out, and (with a warning) those that have neither an
+    area nor a box. Of those with a box alone only a detector can learn.
     """
     content = read_json(json_path)
     require(content, ["images", "annotations", "categories"], json_path, "COCO instances")
     images = images_by_id(content, json_path)
     known = {category["id"] for category in content["categories"]}
-    annotations, empty = defaultdict(list), 0
+    annotations, empty, boxes_alone = defaultdict(list), 0, 0
     for annotation in content["annotations"]:
         require(annotation, ["image_id", "category_id"], json_path, "COCO instances annotation in a")
         name = f"{json_path}: annotation {annotation.get('id', '')}"
@@ -93,9 +96,12 @@ def instance_annotations(json_path: str, contiguous_ids: Mapping[int, int]) -> t
         converted = _instance(annotation, contiguous_ids)
         empty += converted is None
         if converted is not None:
+            boxes_alone += "segmentation" not in converted
             annotations[annotation["image_id"]].append(converted)
     if empty:
         _warn_left_out(json_path, "annotations without a segmentation of at least three points", empty)
+    if boxes_alone:
+        logger.warning("%s: %d annotations have a box alone: models of masks leave them out", json_path, boxes_alone)
     return images, annotations
 
 
@@ -177,21 +183,23 @@ def _segments(annotation: Record, contiguous_ids: Mapping[int, int], things: set
 
 
 def _instance(annotation: Record, contiguous_ids: Mapping[int, int]) -> Record | None:
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list):
-        segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
-    if not segmentation:
+    given = segmentation = annotation.get("segmentation")
+    if isinstance(given, list):
+        segmentation = [polygon for polygon in given if len(polygon) >= 6]
+    # An outline that encloses nothing is a fault; none, or an empty one, is how data for detectors look.
+    if not segmentation and (given or "bbox" not in annotation):
         return None
     converted = {
         "id": annotation.get("id"),
         "category_id": contiguous_ids[annotation["category_id"]],
         "iscrowd": int(annotation.get("iscrowd", 0)),
-        "segmentation": segmentation,
     }
+    if segmentation:
+        converted["segmentation"] = segmentation
     if "bbox" in annotation:
         converted.update(bbox=annotation["bbox"], bbox_mode=BoxMode.XYWH_ABS)
     return converted
 
 
 def _warn_left_out(path: str, what: str, count: int) -> None:
-    logging.getLogger(__name__).warning("%s: left out %d %s", path, count, what)
+    logger.warning("%s: left out %d %s", path, count, what)

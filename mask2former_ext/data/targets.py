@@ -58,6 +58,17 @@ def stack_masks(
     return stacked, np.array([classes[index] for index in kept], dtype=np.int64)
 
 
+def object_texts(task: str, classes: Iterable[int], class_names: Sequence[str], length: int) -> list[str]:
+    """What OneFormer's queries are compared with in training (arXiv 2211.06220, section 3.1): `length` strings.
+
+    "a photo with a CLASS" for each entry of `classes`, in class order, filled up with "a semantic photo" (or what the
+    task is). What exceeds `length` is cut off. A name is taken as it is, with its commas and spaces.
+    """
+    named = [f"a photo with a {class_names[k]}" for k in sorted(classes)]
+    filler = f"{'an' if task == 'instance' else 'a'} {task} photo"
+    return (named + [filler] * length)[:length]
+
+
 def polygon_mask(polygons: Polygons, height: int, width: int) -> np.ndarray:
     """Polygons, each x1, y1, x2, y2, ... in pixels -> bool (H, W): the union of their insides.
 

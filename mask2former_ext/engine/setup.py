@@ -8,15 +8,16 @@ import os
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from mask2former_ext.architecture import answered_tasks
 from mask2former_ext.config import load_config
 from mask2former_ext.config_check import check_model, check_training, use_available_device
-from mask2former_ext.data import class_names, prepare_data
+from mask2former_ext.data import class_heads, learned_classes, metadata_for, prepare_data, records_of
+from mask2former_ext.data.tasks import UNIFIED, task_probabilities, taught_by
 from mask2former_ext.env import detectron2_provider
 
 logger = logging.getLogger(__name__)
@@ -72,16 +73,17 @@ def precision(cfg: CfgNode) -> torch.dtype:
 
 
 def banner(cfg: CfgNode, eval_only: bool) -> str:
-    """Architecture, task, data, classes, Detectron2, device and precision, a line each."""
+    """Architecture, task, data, classes, Detectron2, device and precision, a line each; for joint training of several
+    tasks also which of them each data set teaches. Raises ValueError if one teaches none.
+    """
     names = cfg.DATASETS.TEST if eval_only else cfg.DATASETS.TRAIN
-    node = cfg.MODEL.MASK_CLASSIFIER
-    tasks = [task for task in ("SEMANTIC", "INSTANCE", "PANOPTIC") if node[task + "_ON"]]
     amp_on_cpu = cfg.SOLVER.AMP.ENABLED and precision(cfg) == torch.float32
     lines = {
         "architecture": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}",
-        "task": f"trained on {cfg.INPUT.TARGETS} truth; answers {', '.join(tasks).lower()}",
+        "task": f"trained on {cfg.INPUT.TARGETS} truth; answers {', '.join(answered_tasks(cfg))}",
+        **({"teaches": _taught_tasks(cfg)} if cfg.INPUT.TARGETS == UNIFIED and not eval_only else {}),
         "data": f"train {', '.join(cfg.DATASETS.TRAIN) or '-'}; test {', '.join(cfg.DATASETS.TEST) or '-'}",
-        "classes": _classes(names[0]) if names else str(node.NUM_CLASSES),
+        "classes": _classes(cfg, names[0] if names else None),
         "detectron2": detectron2_provider(),
         "device": f"{cfg.MODEL.DEVICE}, {comm.get_world_size()} process(es)",
         "precision": str(precision(cfg)).removeprefix("torch.")
@@ -92,11 +94,26 @@ def banner(cfg: CfgNode, eval_only: bool) -> str:
     return "\n".join(f"  {name:<13} {value}" for name, value in lines.items())
 
 
-def _classes(dataset_name: str) -> str:
-    names = class_names(dataset_name)
-    num_things = len(MetadataCatalog.get(dataset_name).get("thing_dataset_id_to_contiguous_id", {}))
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return f"{len(names)} ({num_things} things): {shown}"
+def _taught_tasks(cfg: CfgNode) -> str:
+    """Of each training set, how often each task is drawn, and which are left out for want of truth; a line each."""
+    asked, lines = task_probabilities(cfg), []
+    for name in cfg.DATASETS.TRAIN:
+        taught = taught_by(name, records_of(name), asked)
+        drawn = ", ".join(f"{task} {probability:.2f}" for task, probability in taught.items())
+        left_out = ", ".join(task for task in asked if task not in taught)
+        lines.append(f"{name}: {drawn}" + (f"; no truth for {left_out}: left out" if left_out else ""))
+    return ("\n" + " " * 16).join(lines)
+
+
+def _classes(cfg: CfgNode, dataset_name: str | None) -> str:
+    if dataset_name is None:
+        return ", ".join(str(cfg.MODEL[head].NUM_CLASSES) for head in class_heads(cfg))
+    num_things = len(metadata_for(cfg, dataset_name).get("thing_dataset_id_to_contiguous_id", {}))
+    kind_of = {"MASK_CLASSIFIER": f" ({num_things} things)", "ROI_HEADS": " things", "SEM_SEG_HEAD": " labels"}
+    return "; ".join(
+        f"{len(names)}{kind_of[head]}: {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")
+        for head, names in learned_classes(cfg, dataset_name).items()
+    )
 
 
 def _open_output_folder(path: str) -> None:

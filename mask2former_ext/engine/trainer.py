@@ -6,7 +6,8 @@ import logging
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -23,13 +24,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from mask2former_ext.architecture import ANSWERS, answered_tasks, is_task_conditioned
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
 from mask2former_ext.engine.setup import precision
 from mask2former_ext.engine.step import TrainingStep
 from mask2former_ext.evaluation import build_evaluator
-from mask2former_ext.interop.weights import load_weights
+from mask2former_ext.interop.weights import load_weights, with_text_part
+from mask2former_ext.task_by_task import TaskByTask
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        model = build_model(cfg)
+        model = build_model(with_text_part(cfg))
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         logger.info("%s: %.1f million trainable parameters", cfg.MODEL.META_ARCHITECTURE, trainable / 1e6)
         return model
@@ -94,6 +97,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
+        """The scores on DATASETS.TEST, in one pass. A model that is told its task is asked for each that is scored."""
+        if is_task_conditioned(cfg):
+            if isinstance(evaluators, DatasetEvaluator):
+                evaluators = [evaluators]
+            if evaluators is None:
+                evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+            scored = {task for evaluator in evaluators for task in getattr(evaluator, "tasks", ANSWERS)}
+            model = TaskByTask(model, [task for task in answered_tasks(cfg) if task in scored])
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             logger.info("results\n%s", results_table(results))
@@ -120,7 +131,7 @@ class Trainer(DefaultTrainer):
         if resume and self.checkpointer.has_checkpoint():
             checkpoint = self.checkpointer.get_checkpoint_file()
             report = load_weights(self.checkpointer.model, checkpoint)
-            if report.missing or report.wrong_shape:
+            if report.missing or report.training_only or report.wrong_shape:
                 raise ValueError(
                     f"--resume: {checkpoint} is of another model than the configuration says; resume with the "
                     f"configuration that it was trained with, or train in another OUTPUT_DIR\n{report}"
@@ -151,20 +162,27 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:
     return Trainer.test(cfg, model)
 
 
-def results_table(results: dict) -> str:
-    """The headline figures, one line per data set and task."""
-    wanted = {
+def results_table(results: Mapping[str, Any]) -> str:
+    """The headline figures, one line per data set and task. Of tasks that are not ours, all figures."""
+    average_precision = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    headlines = {
         "panoptic_seg": ("PQ", "SQ", "RQ", "PQ_th", "PQ_st"),
-        "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+        "segm": average_precision,
+        "bbox": average_precision,
         "sem_seg": ("mIoU", "fwIoU", "mACC", "pACC"),
     }
-    if not any(task in results for task in wanted):
-        return "\n".join(f"{name}\n{results_table(of_set)}" for name, of_set in results.items() if of_set)
-    return "\n".join(
-        f"  {task:<13}" + "".join(f"{name} {results[task][name]:7.3f}   " for name in names if name in results[task])
-        for task, names in wanted.items()
-        if task in results
-    )
+    lines = []
+    for name in [
+        *(task for task in headlines if task in results),
+        *(name for name in results if name not in headlines),
+    ]:
+        scores = results[name]
+        if any(isinstance(score, Mapping) for score in scores.values()):
+            lines.append(f"{name}\n{results_table(scores)}")
+        elif scores:
+            shown = [key for key in headlines.get(name, scores) if key in scores]
+            lines.append(f"  {name:<13}" + "".join(f"{key} {scores[key]:7.3f}   " for key in shown))
+    return "\n".join(lines)
 
 
 def _distributed(model: nn.Module) -> nn.Module:

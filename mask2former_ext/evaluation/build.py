@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from detectron2.config import CfgNode
-from detectron2.evaluation import DatasetEvaluators
+import logging
 
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+
+from mask2former_ext.architecture import answered_tasks, separates_classes
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from mask2former_ext.evaluation.truth import DatasetTruth
 
+logger = logging.getLogger(__name__)
 
-def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluators:
-    """Evaluators of the tasks that cfg.MODEL.MASK_CLASSIFIER.{PANOPTIC,INSTANCE,SEMANTIC}_ON switch on.
+
+class TaskEvaluators(DatasetEvaluators):
+    """The evaluators of several tasks as one; `tasks` names them."""
+
+    def __init__(self, evaluator_of: dict[str, DatasetEvaluator]) -> None:
+        super().__init__(list(evaluator_of.values()))
+        self.tasks = tuple(evaluator_of)
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> TaskEvaluators:
+    """Evaluators of the tasks that the model answers.
 
     AP looks at the cfg.TEST.DETECTIONS_PER_IMAGE best predictions. Predictions are written where `output_dir` says.
     ValueError if the data set has no truth for any of the tasks.
     """
-    tasks = cfg.MODEL.MASK_CLASSIFIER
-    truth = DatasetTruth(dataset_name)
-    evaluators: list = []
-    if tasks.PANOPTIC_ON and truth.panoptic is not None:
-        evaluators.append(PanopticEvaluator(truth, output_dir))
-    if tasks.INSTANCE_ON and truth.has_instances:
+    asked = answered_tasks(cfg)
+    truth = DatasetTruth(dataset_name, separated=separates_classes(cfg))
+    evaluator_of: dict[str, DatasetEvaluator] = {}
+    if "panoptic" in asked and truth.panoptic is not None:
+        evaluator_of["panoptic"] = PanopticEvaluator(truth, output_dir)
+    if "instance" in asked and truth.has_instances:
         max_dets = cfg.TEST.DETECTIONS_PER_IMAGE
-        evaluators.append(InstanceEvaluator(truth, output_dir, max_dets_per_image=max_dets))
-    if tasks.SEMANTIC_ON and truth.has_semantic:
-        evaluators.append(SemanticEvaluator(truth, output_dir))
-    if not evaluators:
-        on = [task for task in ("PANOPTIC", "INSTANCE", "SEMANTIC") if tasks[f"{task}_ON"]]
+        evaluator_of["instance"] = InstanceEvaluator(truth, output_dir, max_dets_per_image=max_dets)
+    if "semantic" in asked and truth.has_semantic:
+        evaluator_of["semantic"] = SemanticEvaluator(truth, output_dir)
+    if not evaluator_of:
         raise ValueError(
-            f"data set {dataset_name} has no truth for what the model is asked: {', '.join(on) or 'nothing'}"
+            f"data set {dataset_name} has no truth for what the model is asked: {', '.join(asked) or 'nothing'}"
         )
-    return DatasetEvaluators(evaluators)
+    without = [task for task in asked if task not in evaluator_of]
+    if without:
+        logger.info("data set %s has no truth for %s: not scored", dataset_name, ", ".join(without))
+    return TaskEvaluators(evaluator_of)

@@ -143,10 +143,12 @@ class InstanceEvaluator(DatasetEvaluator):
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._results: list[dict[str, Any]] = []
+        self._with_masks = True  # of all predictions, those without a detection too
 
     def process(self, inputs: Batch, outputs: Batch) -> None:
         for image, output in zip(inputs, outputs, strict=True):
             record = self._dataset.record(image)
+            self._with_masks &= output["instances"].has("pred_masks")
             image_id = record["image_id"] if self._coco is None else self._image_id_of[record["file_name"]]
             self._images.append({"id": image_id, "height": image["height"], "width": image["width"]})
             if self._coco is None:
@@ -158,6 +160,7 @@ class InstanceEvaluator(DatasetEvaluator):
         images, annotations, results = (
             _chain(comm.gather(part)) for part in (self._images, self._annotations, self._results)
         )
+        with_masks = comm.gather(self._with_masks)
         if not comm.is_main_process():
             return {}
         if self._output_dir is not None:
@@ -167,8 +170,11 @@ class InstanceEvaluator(DatasetEvaluator):
         if "annotations" not in coco.dataset:
             logger.warning("%s holds no annotations: AP is not measured.", self._dataset.instances_json)
             return {}
-        has_masks = not results or "segmentation" in results[0]
-        return {kind: self._score(coco, images, results, kind) for kind in ("bbox", "segm")[: 1 + has_masks]}
+        kinds = ["bbox", "segm"] if all(with_masks) else ["bbox"]
+        if "segm" in kinds and not all(annotation.get("segmentation") for annotation in coco.dataset["annotations"]):
+            logger.warning("The truth of %s has boxes without masks: AP of masks is not measured.", self._dataset.name)
+            kinds = ["bbox"]
+        return {kind: self._score(coco, images, results, kind) for kind in kinds}
 
     def _score(self, coco: COCO, images: list[dict], results: list[dict], iou_type: str) -> dict[str, float]:
         category_ids = [category["id"] for category in self._categories]
@@ -234,7 +240,6 @@ class SemanticEvaluator(DatasetEvaluator):
                 f"data set {self._dataset.name} has neither semantic nor panoptic truth, of which mIoU needs one"
             )
         self._names: list[str] = list(self._dataset.metadata.stuff_classes)
-        self._id_of_class = {k: category for category, k in self._dataset.class_of_id.items()}
         self._output_dir = _make_folder(output_dir)
         self.reset()
 
@@ -250,7 +255,7 @@ class SemanticEvaluator(DatasetEvaluator):
                     f"{image['file_name']}: the model scores {len(scores)} classes,"
                     f" but data set {self._dataset.name} has {len(self._names)}"
                 )
-            pred = scores.argmax(dim=0).cpu().numpy()
+            pred = scores.max(dim=0).indices.cpu().numpy()  # argmax takes five times as long
             path, truth = self._dataset.semantic(image)
             self._confusion.update(pred, truth, name=path)
             if self._output_dir is not None:
@@ -273,7 +278,7 @@ class SemanticEvaluator(DatasetEvaluator):
 
     def _as_segments(self, file_name: str, pred: NDArray[np.integer]) -> Iterable[dict[str, Any]]:
         for k in np.unique(pred).tolist():
-            category = self._id_of_class.get(k, k)
+            category = self._dataset.id_of_class.get(k, k)
             yield {"file_name": file_name, "category_id": category, "segmentation": encode_mask(pred == k)}
 
 

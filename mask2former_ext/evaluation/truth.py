@@ -17,9 +17,11 @@ from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
+from mask2former_ext.data.annotations import has_outline
 from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.records import read_json, require
+from mask2former_ext.data.separated import ANY_THING, separate
 from mask2former_ext.data.targets import panoptic_ids, panoptic_to_semantic, segmentation_mask
 from mask2former_ext.evaluation.average_precision import encode_mask
 from mask2former_ext.evaluation.panoptic_quality import check_segment_ids
@@ -66,15 +68,25 @@ class PanopticTruth:
 class DatasetTruth:
     """One registered data set: its records by file name, its class maps, and which kinds of truth it has."""
 
-    def __init__(self, dataset_name: str) -> None:
-        """ValueError if a record has no panoptic truth where the data set has a panoptic json."""
+    def __init__(self, dataset_name: str, separated: bool = False) -> None:
+        """`separated`: by the classes of a model that numbers things and stuff apart (`data.separated`).
+
+        ValueError if a record has no panoptic truth where the data set has a panoptic json.
+        """
         self.name = dataset_name
         self._records = DatasetCatalog.get(dataset_name)  # first: loading may complete the metadata
-        self.metadata = MetadataCatalog.get(dataset_name)
+        self._separation = separate(dataset_name) if separated else None
+        self.metadata = MetadataCatalog.get(dataset_name) if self._separation is None else self._separation.metadata
         self.record_of = {record["file_name"]: record for record in self._records}
         self.thing_of_id = _contiguous_of_id(self.metadata, "thing")
         self.stuff_of_id = _contiguous_of_id(self.metadata, "stuff")
         self.class_of_id = {**self.stuff_of_id, **self.thing_of_id}
+        self.id_of_class = {k: category for category, k in self.class_of_id.items()}
+        if separated:
+            # "Any thing" is what a pixel may be, but no class of a segment; Detectron2 writes it as category 0.
+            self.stuff_of_id = {category: k for category, k in self.stuff_of_id.items() if k != ANY_THING}
+            self.class_of_id = {**dict.fromkeys(self.thing_of_id, ANY_THING), **self.stuff_of_id}
+            self.id_of_class = {ANY_THING: 0, **{k: category for category, k in self.stuff_of_id.items()}}
         self.ignore_label = self.metadata.get("ignore_label", _DEFAULT_IGNORE_LABEL)
         self.panoptic: PanopticTruth | None = None
         if self.metadata.get("panoptic_json"):
@@ -110,7 +122,11 @@ class DatasetTruth:
         """(file, contiguous class of each pixel (H, W)): the semantic label file, else made from the panoptic truth."""
         record = self.record(inputs)
         if "sem_seg_file_name" in record:
-            return record["sem_seg_file_name"], read_labels(record["sem_seg_file_name"])
+            path = record["sem_seg_file_name"]
+            labels = read_labels(path)
+            if self._separation is not None:
+                labels = self._separation.labels(labels, self.ignore_label, path)
+            return path, labels
         if self.panoptic is None:
             raise ValueError(f"{record['file_name']}: data set {self.name} has no semantic truth of this image")
         path, ids, segments = self.panoptic.read(record["image_id"])
@@ -134,27 +150,34 @@ class DatasetTruth:
             _, ids, segments = self.panoptic.read(record["image_id"])
             things = [segment for segment in segments if self.panoptic.is_thing[segment["category_id"]]]
             return [_annotation(record, s["category_id"], encode_mask(ids == s["id"]), s) for s in things]
-        id_of_thing = {k: category for category, k in self.thing_of_id.items()}
+        of_records = _contiguous_of_id(MetadataCatalog.get(self.name), "thing")
+        id_of_thing = {k: category for category, k in of_records.items()}
         annotations = []
         for annotation in record.get("annotations", []):
-            mask = segmentation_mask(annotation["segmentation"], inputs["height"], inputs["width"])
-            made = _annotation(record, id_of_thing[annotation["category_id"]], encode_mask(mask), annotation)
+            rle = None
+            if has_outline(annotation):
+                mask = segmentation_mask(annotation["segmentation"], inputs["height"], inputs["width"])
+                rle = encode_mask(mask)
+            made = _annotation(record, id_of_thing[annotation["category_id"]], rle, annotation)
             if "bbox" in annotation:
                 box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYWH_ABS)
                 made["bbox"] = [float(side) for side in box]
+                made.setdefault("area", made["bbox"][2] * made["bbox"][3])
             annotations.append(made)
         return annotations
 
 
-def _annotation(record: Record, category: int, rle: dict[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+def _annotation(record: Record, category: int, rle: dict[str, Any] | None, source: Mapping[str, Any]) -> dict[str, Any]:
+    """`rle` None: only a box is known, which the caller adds."""
+    made = {
         "image_id": record["image_id"],
         "category_id": category,
         "iscrowd": int(source.get("iscrowd", 0)),
-        "segmentation": rle,
-        "area": float(rle_codec.area(rle)),
-        "bbox": rle_codec.toBbox(rle).tolist(),
     }
+    if rle is None:
+        return made
+    outline = {"segmentation": rle, "area": float(rle_codec.area(rle)), "bbox": rle_codec.toBbox(rle).tolist()}
+    return {**made, **outline}
 
 
 def _image_key(image_id: int | str | None) -> str:

@@ -7,9 +7,10 @@ list is worked out by a small arithmetic interpreter; every other python tag or 
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -84,7 +85,7 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader and the list comprehension of published configs."""
 
 
-def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int | float]:
+def _construct_eval(loader: _Loader, node: yaml.Node) -> list[Any]:
     arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
     if len(arguments) != 1 or not isinstance(arguments[0], str):
         raise ValueError(f"python eval tag with {arguments!r}: it must hold one list comprehension as a string")
@@ -94,10 +95,11 @@ def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int | float]:
 _Loader.add_constructor(_EVAL_TAG, _construct_eval)
 
 
-def evaluate_comprehension(text: str) -> list[int | float]:
+def evaluate_comprehension(text: str) -> list[Any]:
     """The list that `[<arithmetic of x> for x in range(<integers>)]` denotes; anything else is a ValueError.
 
-    The arithmetic knows numbers, the loop variable, + - * / //, a sign, and int(...).
+    The arithmetic knows numbers, the loop variable, + - * / //, a sign, powers whose exponent is no integer, and
+    int(...). A list of numbers may stand for the range, and one of arithmetic for the arithmetic.
     """
     refusal = f"{text!r}: only '[<arithmetic of x> for x in range(<integers>)]' is worked out, nothing else is run"
     try:
@@ -107,19 +109,33 @@ def evaluate_comprehension(text: str) -> list[int | float]:
     if not (isinstance(body, ast.ListComp) and len(body.generators) == 1):
         raise ValueError(refusal)
     loop = body.generators[0]
-    arguments = _arguments_of(loop.iter, "range")
-    if not 1 <= len(arguments) <= 3 or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
+    if loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
         raise ValueError(refusal)
     try:
-        values = range(*(_whole(_arithmetic(argument, {}, refusal)) for argument in arguments))
+        values = _range(loop.iter, refusal)
         if len(values) > _MAX_LIST_LENGTH:
             raise ValueError(f"{text!r}: a list of {len(values)} values; at most {_MAX_LIST_LENGTH} are worked out")
-        return [_arithmetic(body.elt, {loop.target.id: value}, refusal) for value in values]
+        return [_element(body.elt, {loop.target.id: value}, refusal) for value in values]
     except ArithmeticError as error:
         raise ValueError(f"{text!r}: {error}") from error
 
 
-def _arithmetic(node: ast.expr, variables: dict[str, int], refusal: str) -> int | float:
+def _range(node: ast.expr, refusal: str) -> Sequence[int | float]:
+    if isinstance(node, ast.List):
+        return [_arithmetic(item, {}, refusal) for item in node.elts]
+    arguments = _arguments_of(node, "range")
+    if not 1 <= len(arguments) <= 3:
+        raise ValueError(refusal)
+    return range(*(_whole(_arithmetic(argument, {}, refusal)) for argument in arguments))
+
+
+def _element(node: ast.expr, variables: dict[str, int | float], refusal: str) -> Any:
+    if isinstance(node, ast.List):
+        return [_arithmetic(item, variables, refusal) for item in node.elts]
+    return _arithmetic(node, variables, refusal)
+
+
+def _arithmetic(node: ast.expr, variables: dict[str, int | float], refusal: str) -> int | float:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return node.value
     if isinstance(node, ast.Name) and node.id in variables:
@@ -129,6 +145,10 @@ def _arithmetic(node: ast.expr, variables: dict[str, int], refusal: str) -> int 
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         left, right = (_arithmetic(side, variables, refusal) for side in (node.left, node.right))
         return _OPERATORS[type(node.op)](left, right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        base, exponent = (_arithmetic(side, variables, refusal) for side in (node.left, node.right))
+        if isinstance(exponent, float):  # of whole numbers a power can be endlessly long
+            return math.pow(base, exponent)
     arguments = _arguments_of(node, "int")
     if len(arguments) == 1:
         return int(_arithmetic(arguments[0], variables, refusal))

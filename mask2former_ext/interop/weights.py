@@ -13,10 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from mask2former_ext.interop import huggingface
+from mask2former_ext.interop.foreign_names import (
+    detectron2_resnet_name,
+    from_caffe2,
+    from_torchvision_rcnn,
+    is_caffe2,
+    is_torchvision_rcnn,
+    timm_feature_name,
+)
 from mask2former_ext.interop.safe_files import read_tensor_file
 
 # Of the backbone's tensors, the share that a file must hold in the right shape; else it is not this backbone's file.
@@ -26,20 +35,23 @@ _NAMES_SHOWN = 8
 # Tensors that files hold and no model of ours needs: batch counters, normalisation constants, classification heads.
 _NEEDLESS = re.compile(
     r"(.*\.)?num_batches_tracked|pixel_mean|pixel_std|criterion\.empty_weight"
-    r"|backbone\.(bottom_up\.|features\.body\.(model\.)?)?"
-    r"(layers\.\d+\.blocks\.\d+\.attn_mask|(stem\.)?fc\..*|head\..*|norm\..*|classifier\..*)"
+    r"|backbone\.(bottom_up\.)?(features\.body\.(model\.)?)?"
+    r"(layers\.\d+\.blocks\.\d+\.attn_mask|((stem\.)?fc|fc1000|head|norm|classifier)\..*)"
 )
+# Tensors that OneFormer trains with; no result depends on them.
+_TRAINING_ONLY = re.compile(r"(text_encoder|text_projector|prompt_ctx)\..*|criterion\.logit_scale")
 # Tensors that models hold and files may lack: they follow from the configuration.
 _DERIVED = re.compile(r"(.*\.)?(num_batches_tracked|relative_position_index)|criterion\.empty_weight")
 # What stands on top of a pretrained network within `backbone`, and which its file therefore lacks.
-_ON_TOP = re.compile(r"backbone\.(features\.pyramid|fpn_(lateral|output)\d|norm\d)\..*")
+_ON_TOP = re.compile(r"backbone\.((bottom_up\.)?(features\.pyramid|norm\d)|fpn_(lateral|output)\d)\..*")
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
     """All tensors of a weight file by name, on the CPU.
 
     Safetensors; a PyTorch checkpoint (bare, or under "model" or "state_dict"); a model zoo's pickle of numpy arrays; a
-    Hugging Face folder of a Mask2Former (its names are converted). `path` may be local, https:// or detectron2://.
+    Hugging Face folder (see `interop.huggingface`). `path` may be local, https:// or detectron2://. The names of the
+    latter, of a Caffe2 ResNet and of torchvision's Mask R-CNN are converted.
     Raises ValueError if the file holds anything but data, FileNotFoundError if there is none.
     """
     if huggingface.is_folder(path):
@@ -49,10 +61,13 @@ def read_weights(path: str) -> dict[str, Tensor]:
     except OSError as error:
         raise OSError(f"weights {path} cannot be fetched: {error}") from error
     if os.path.isdir(local_path):
-        raise ValueError(f"weights {path}: a folder, but not of a Hugging Face Mask2Former")
+        raise ValueError(f"weights {path}: a folder, but not of a Hugging Face model that can be converted")
     if not os.path.exists(local_path):
         raise FileNotFoundError(f"weights {path}: no such file")
-    return read_tensor_file(local_path)
+    state = read_tensor_file(local_path)
+    if is_caffe2(state):
+        return from_caffe2(state)
+    return from_torchvision_rcnn(state) if is_torchvision_rcnn(state) else state
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class LoadReport:
     unexpected: list[str]  # in the file alone
     wrong_shape: list[tuple[str, tuple[int, ...], tuple[int, ...]]]  # name, shape in the file, shape in the model
     needless: list[str]  # in the file alone, and known to be of no use here
+    training_only: list[str]  # in the model alone, and of use in training alone
 
     @property
     def is_partial(self) -> bool:
@@ -77,6 +93,7 @@ class LoadReport:
         rows = [
             ("matched", len(self.matched), ""),
             ("missing", len(self.missing), _summary(self.missing)),
+            ("for training", len(self.training_only), f"missing: {_summary(self.training_only)}"),
             ("unexpected", len(self.unexpected), _summary(self.unexpected)),
             ("wrong shape", len(self.wrong_shape), _list(shapes)),
             ("not needed", len(self.needless), ""),
@@ -100,20 +117,36 @@ def load_weights(model: nn.Module, path: str) -> LoadReport:
     return report
 
 
+def with_text_part(cfg: CfgNode) -> CfgNode:
+    """`cfg`, or a copy that builds OneFormer's text part because MODEL.WEIGHTS hold it: to be asked before building."""
+    if cfg.MODEL.META_ARCHITECTURE != "OneFormer" or cfg.MODEL.ONEFORMER.TEXT_ENCODER.ENABLED or not cfg.MODEL.WEIGHTS:
+        return cfg
+    if not any(name.removeprefix("module.").startswith("text_encoder.") for name in read_weights(cfg.MODEL.WEIGHTS)):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.ONEFORMER.TEXT_ENCODER.ENABLED = True
+    return cfg
+
+
 def _compare(path: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> LoadReport:
     both = sorted(state.keys() & expected.keys())
-    extra = sorted(state.keys() - expected.keys())
+    in_file = sorted(state.keys() - expected.keys())
+    in_model = [name for name in sorted(expected.keys() - state.keys()) if not _DERIVED.fullmatch(name)]
+    needless = [name for name in in_file if _NEEDLESS.fullmatch(name) or _TRAINING_ONLY.fullmatch(name)]
+    training_only = [name for name in in_model if _TRAINING_ONLY.fullmatch(name)]
     return LoadReport(
         path=path,
         matched=[name for name in both if state[name].shape == expected[name].shape],
-        missing=[name for name in sorted(expected.keys() - state.keys()) if not _DERIVED.fullmatch(name)],
-        unexpected=[name for name in extra if not _NEEDLESS.fullmatch(name)],
+        missing=[name for name in in_model if name not in training_only],
+        unexpected=[name for name in in_file if name not in needless],
         wrong_shape=[
             (name, tuple(state[name].shape), tuple(expected[name].shape))
             for name in both
             if state[name].shape != expected[name].shape
         ],
-        needless=[name for name in extra if _NEEDLESS.fullmatch(name)],
+        needless=needless,
+        training_only=training_only,
     )
 
 
@@ -152,8 +185,8 @@ def _current_name(name: str, expected: Mapping[str, Tensor]) -> str:
 
 def _backbone_renamings(expected: Mapping[str, Tensor]) -> list[Callable[[str], str]]:
     """Every way in which a backbone-only file's names may become the model's: a prefix, with or without renaming."""
-    timm = "backbone.features.body."
-    known = ("backbone.", "backbone.bottom_up.", timm, f"{timm}model.")
+    tops = ("backbone.", "backbone.bottom_up.")
+    known = [top + body for top in tops for body in ("", "features.body.", "features.body.model.")]
     prefixes = [prefix for prefix in known if any(name.startswith(prefix) for name in expected)] or ["backbone."]
     conversions = (str, detectron2_resnet_name, timm_feature_name)
 
@@ -161,20 +194,6 @@ def _backbone_renamings(expected: Mapping[str, Tensor]) -> list[Callable[[str], 
         return lambda name: prefix + convert(name)
 
     return [with_prefix(prefix, convert) for prefix in prefixes for convert in conversions]
-
-
-def detectron2_resnet_name(name: str) -> str:
-    """A torchvision ResNet's parameter name as Detectron2 has it: layer1.0.bn2.bias -> res2.0.conv2.norm.bias."""
-    name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
-    name = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", name)
-    name = re.sub(r"\.downsample\.0\.", ".shortcut.", name)
-    name = re.sub(r"\.downsample\.1\.", ".shortcut.norm.", name)
-    return re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
-
-
-def timm_feature_name(name: str) -> str:
-    """A timm parameter's name as its feature extractor has it, which takes sequences apart: stages.0. -> stages_0."""
-    return re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", name)
 
 
 # ------------------------------------------------------------------------------------------------------------ report

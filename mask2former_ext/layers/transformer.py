@@ -1,4 +1,7 @@
-"""Attention layers and the sine position encoding that the mask-classification decoders share.
+"""Attention layers, whole transformers and the sine position encoding that the mask-classification models share.
+
+Two families, by their published parameter names: Mask2Former's layers, one residual branch each, and those of DETR
+(arXiv 2005.12872, appendix A.3), several branches each with numbered norms, and dropout.
 
 Letters: B batch, N query tokens, M memory tokens, C channels, h, w map size.
 """
@@ -6,11 +9,14 @@ Letters: B batch, N query tokens, M memory tokens, C channels, h, w map size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mask2former_ext.layers.padding import inside, map_size, valid_size
 
 
 def sine_position_encoding(
@@ -40,14 +46,25 @@ def sine_position_encoding(
     return torch.cat((y, x), dim=1)
 
 
+def tokens_of(x: Tensor, valid_fraction: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A map (B, C, h, w) as tokens (B, M, C), their positions (1 or B, M, C), and where attention may look: bool
+    (B, 1, 1, M), False on padding, or None without `valid_fraction` (B, 2), the canvas' share that is image."""
+    size = map_size(x)
+    valid = None if valid_fraction is None else valid_size(size, valid_fraction)
+    position = sine_position_encoding(size, x.shape[1], valid, device=x.device).to(x.dtype)
+    allowed = None if valid is None else inside(size, valid).flatten(1)[:, None, None]
+    return x.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2), allowed
+
+
 class Attention(nn.Module):
     """Multi-head attention with the parameters of `torch.nn.MultiheadAttention`, batch first, with a mask."""
 
-    def __init__(self, channels: int, num_heads: int):
+    def __init__(self, channels: int, num_heads: int, dropout: float = 0.0):
+        """`dropout`: of the attention weights, in training."""
         super().__init__()
         if channels % num_heads:
             raise ValueError(f"{channels} channels cannot be divided over {num_heads} attention heads")
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
         self.out_proj = nn.Linear(channels, channels)
@@ -62,8 +79,14 @@ class Attention(nn.Module):
             F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def within(self, x: Tensor, position: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Self-attention: tokens and their positions (B, N, C), the latter added to query and key -> (B, N, C)."""
+        located = x + position
+        return self(located, located, x, allowed)
 
 
 class _ResidualLayer(nn.Module):
@@ -92,8 +115,7 @@ class SelfAttentionLayer(_ResidualLayer):
 
     def branch(self, x: Tensor, position: Tensor) -> Tensor:
         """x, position (B, N, C)."""
-        located = x + position
-        return self.self_attn(located, located, x)
+        return self.self_attn.within(x, position)
 
 
 class CrossAttentionLayer(_ResidualLayer):
@@ -120,6 +142,96 @@ class FeedForwardLayer(_ResidualLayer):
 
     def branch(self, x: Tensor) -> Tensor:
         return self.linear2(F.relu(self.linear1(x)))
+
+
+class NumberedNormLayer(nn.Module):
+    """Residual branches with dropout and norms `norm1`, `norm2`, ...: before (`pre_norm`) or after the sum."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float, *, num_norms: int, pre_norm: bool = False):
+        super().__init__()
+        self.pre_norm = pre_norm
+        self.dropout = nn.Dropout(dropout)
+        self.linear1 = nn.Linear(channels, hidden)
+        self.linear2 = nn.Linear(hidden, channels)
+        for number in range(1, num_norms + 1):
+            self.add_module(f"norm{number}", nn.LayerNorm(channels))
+        nn.init.xavier_uniform_(self.linear1.weight)
+        nn.init.xavier_uniform_(self.linear2.weight)
+
+    def add(self, x: Tensor, branch: Callable[[Tensor], Tensor], number: int) -> Tensor:
+        """x plus what `branch` makes of it, with the norm of that number."""
+        norm = getattr(self, f"norm{number}")  # get_submodule cannot be exported by PyTorch 2.6
+        if self.pre_norm:
+            return x + self.dropout(branch(norm(x)))
+        return norm(x + self.dropout(branch(x)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(F.relu(self.linear1(x))))
+
+
+class EncoderLayer(NumberedNormLayer):
+    """Self-attention, feed-forward network."""
+
+    def __init__(self, channels: int, *, num_heads: int, hidden: int, dropout: float, pre_norm: bool):
+        super().__init__(channels, hidden, dropout, num_norms=2, pre_norm=pre_norm)
+        self.self_attn = Attention(channels, num_heads, dropout)
+
+    def forward(self, x: Tensor, position: Tensor, allowed: Tensor | None) -> Tensor:
+        x = self.add(x, lambda y: self.self_attn.within(y, position, allowed), 1)
+        return self.add(x, self.feed_forward, 2)
+
+
+class DecoderLayer(NumberedNormLayer):
+    """Self-attention of the queries, cross-attention to the memory, feed-forward network."""
+
+    def __init__(self, channels: int, *, num_heads: int, hidden: int, dropout: float, pre_norm: bool):
+        super().__init__(channels, hidden, dropout, num_norms=3, pre_norm=pre_norm)
+        self.self_attn = Attention(channels, num_heads, dropout)
+        self.multihead_attn = Attention(channels, num_heads, dropout)
+
+    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+        x = self.add(x, lambda y: self.self_attn.within(y, position), 1)
+        x = self.add(x, lambda y: self.multihead_attn(y + position, key, value, allowed), 2)
+        return self.add(x, self.feed_forward, 3)
+
+
+class TransformerEncoder(nn.Module):
+    """`num_layers` of `EncoderLayer`; with `pre_norm` a LayerNorm after the last."""
+
+    def __init__(self, channels: int, num_layers: int, *, pre_norm: bool, **layer_options: Any):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            EncoderLayer(channels, pre_norm=pre_norm, **layer_options) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(channels) if pre_norm else nn.Identity()
+
+    def forward(self, x: Tensor, position: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Tokens and their positions (B, M, C); allowed bool, broadcastable to (B, heads, M, M) -> (B, M, C)."""
+        for layer in self.layers:
+            x = layer(x, position, allowed)
+        return self.norm(x)
+
+
+class TransformerDecoder(nn.Module):
+    """`num_layers` of `DecoderLayer`; what leaves a layer passes one LayerNorm, the same for all."""
+
+    def __init__(self, channels: int, num_layers: int, **layer_options: Any):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(channels, **layer_options) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(
+        self, x: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, allowed: Tensor | None = None
+    ) -> list[Tensor]:
+        """Queries and their positions (B, N, C), memory and its positions (B, M, C) -> (B, N, C) after each layer.
+
+        allowed: bool, broadcastable to (B, heads, N, M).
+        """
+        key, outputs = memory + memory_position, []
+        for layer in self.layers:
+            x = layer(x, position, key, memory, allowed)
+            outputs.append(self.norm(x))
+        return outputs
 
 
 class MLP(nn.Module):

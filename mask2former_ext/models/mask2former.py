@@ -11,24 +11,28 @@ Levels are listed from coarse (stride 32) to fine, as in the published parameter
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
-from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former_ext.layers.deformable_attention import MultiScaleDeformableAttention
+from mask2former_ext.layers.padding import inside, map_size, valid_size
+from mask2former_ext.layers.pyramid import TopDownPath, convolution, projection
 from mask2former_ext.layers.transformer import (
     MLP,
     CrossAttentionLayer,
     FeedForwardLayer,
+    NumberedNormLayer,
     SelfAttentionLayer,
     sine_position_encoding,
+    tokens_of,
 )
 from mask2former_ext.losses import PointCriterion
 from mask2former_ext.models.mask_classifier import InferenceOptions, MaskClassifier, classes_of
@@ -64,27 +68,19 @@ def add_mask2former_config(cfg: CN) -> None:
 # ------------------------------------------------------------------------------------------------------ pixel decoder
 
 
-class DeformableEncoderLayer(nn.Module):
+class DeformableEncoderLayer(NumberedNormLayer):
     """Every token samples all levels around its own position, then a feed-forward network; LayerNorm after each sum."""
 
     def __init__(self, channels: int, *, num_heads: int, num_levels: int, num_points: int, hidden: int, dropout: float):
-        super().__init__()
+        super().__init__(channels, hidden, dropout, num_norms=2)
         self.self_attn = MultiScaleDeformableAttention(channels, num_heads, num_levels, num_points)
-        self.norm1 = nn.LayerNorm(channels)
-        self.linear1 = nn.Linear(channels, hidden)
-        self.linear2 = nn.Linear(hidden, channels)
-        self.norm2 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.xavier_uniform_(self.linear1.weight)
-        nn.init.xavier_uniform_(self.linear2.weight)
 
     def forward(
         self, x: Tensor, position: Tensor, reference_points: Tensor, shapes: list, padding: Tensor | None
     ) -> Tensor:
         """x, position (B, S, C); reference_points (B, S, levels, 2); padding (B, S), True on padding -> (B, S, C)."""
-        attended = self.self_attn(x + position, reference_points, x, shapes, padding)
-        x = self.norm1(x + self.dropout(attended))
-        return self.norm2(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
+        x = self.add(x, lambda y: self.self_attn(y + position, reference_points, y, shapes, padding), 1)
+        return self.add(x, self.feed_forward, 2)
 
 
 class DeformableEncoder(nn.Module):
@@ -106,14 +102,14 @@ class DeformableEncoder(nn.Module):
         reference_points = _reference_points(shapes, valid, x.device).expand(len(x), -1, -1, -1)
         padding = None
         if valid is not None:
-            padding = ~torch.cat([_inside(s, v).flatten(1) for s, v in zip(shapes, valid, strict=True)], dim=1)
+            padding = ~torch.cat([inside(s, v).flatten(1) for s, v in zip(shapes, valid, strict=True)], dim=1)
         for layer in self.encoder["layers"].children():
             x = layer(x, position, reference_points, shapes, padding)
         parts = x.split([h * w for h, w in shapes], dim=1)
         return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-class PixelDecoder(nn.Module):
+class PixelDecoder(TopDownPath):
     """Backbone maps -> per-pixel embeddings at stride 4, and the three maps the decoder attends to."""
 
     num_memory_levels = 3
@@ -142,9 +138,9 @@ class PixelDecoder(nn.Module):
             nn.Sequential(nn.Conv2d(input_shape[name].channels, conv_dim, 1), nn.GroupNorm(32, conv_dim))
             for name in self.deformable_features
         )
-        for projection in self.input_proj:
-            nn.init.xavier_uniform_(projection.get_parameter("0.weight"))
-            nn.init.zeros_(projection.get_parameter("0.bias"))
+        for layers in self.input_proj:
+            nn.init.xavier_uniform_(layers.get_parameter("0.weight"))
+            nn.init.zeros_(layers.get_parameter("0.bias"))
         self.transformer = DeformableEncoder(
             conv_dim,
             len(self.deformable_features),
@@ -160,62 +156,25 @@ class PixelDecoder(nn.Module):
         num_fpn_levels = int(math.log2(finest / common_stride))
         self.fpn_features = by_stride[:num_fpn_levels]
         for number, name in enumerate(self.fpn_features, start=1):
-            lateral = Conv2d(
-                input_shape[name].channels, conv_dim, kernel_size=1, bias=norm == "", norm=get_norm(norm, conv_dim)
-            )
-            output = Conv2d(
-                conv_dim,
-                conv_dim,
-                kernel_size=3,
-                padding=1,
-                bias=norm == "",
-                norm=get_norm(norm, conv_dim),
-                activation=F.relu,
-            )
-            weight_init.c2_xavier_fill(lateral)
-            weight_init.c2_xavier_fill(output)
-            self.add_module(f"adapter_{number}", lateral)
-            self.add_module(f"layer_{number}", output)
-        self.mask_features = Conv2d(conv_dim, mask_dim, kernel_size=1)
-        weight_init.c2_xavier_fill(self.mask_features)
+            self.add_level(number, input_shape[name].channels, conv_dim, norm)
+        self.mask_features = convolution(conv_dim, mask_dim, kernel_size=1)
 
-    def forward(
-        self, features: dict[str, Tensor], valid_fraction: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor] | None]:
+    def forward(self, features: dict[str, Tensor], valid_fraction: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """valid_fraction (B, 2): the share of the canvas' height and width that is image; None: all of it.
 
-        Returns per-pixel embeddings (B, mask_dim, h, w) at stride 4, the memory maps from coarse to fine, and the valid
-        (height, width) of each memory map (B, 2), or None.
+        Returns per-pixel embeddings (B, mask_dim, h, w) at stride 4, and the memory maps from coarse to fine.
         """
         sources = [features[name] for name in self.deformable_features]
-        sizes = [_size(x) for x in sources]
-        valid = None if valid_fraction is None else [_valid_size(size, valid_fraction) for size in sizes]
+        sizes = [map_size(x) for x in sources]
+        valid = None if valid_fraction is None else [valid_size(size, valid_fraction) for size in sizes]
         positions = [
             sine_position_encoding(size, self.mask_features.in_channels, v, device=sources[0].device)
             for size, v in zip(sizes, [None] * len(sizes) if valid is None else valid, strict=True)
         ]
         maps = self.transformer([p(x) for p, x in zip(self.input_proj, sources, strict=True)], positions, valid)
         for number, name in reversed(list(enumerate(self.fpn_features, start=1))):
-            lateral = getattr(self, f"adapter_{number}")(features[name])
-            upsampled = F.interpolate(maps[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-            maps.append(getattr(self, f"layer_{number}")(lateral + upsampled))
-        memory = maps[: self.num_memory_levels]
-        if valid_fraction is not None:
-            valid = [_valid_size(_size(x), valid_fraction) for x in memory]
-        return self.mask_features(maps[-1]), memory, valid
-
-
-def _valid_size(size: tuple[int, int], fraction: Tensor) -> Tensor:
-    """(B, 2) fractions of a canvas -> valid (height, width) of a map of `size`, rounded up, int64 (B, 2)."""
-    exact = fraction * fraction.new_tensor(size)
-    return (exact - 1e-4).ceil().long()
-
-
-def _inside(size: tuple[int, int], valid: Tensor) -> Tensor:
-    """bool (B, h, w): True on the valid top left (B, 2) part."""
-    rows = torch.arange(size[0], device=valid.device) < valid[:, :1]
-    columns = torch.arange(size[1], device=valid.device) < valid[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]
+            maps.append(self.descend(number, features[name], maps[-1], "bilinear"))
+        return self.mask_features(maps[-1]), maps[: self.num_memory_levels]
 
 
 def _reference_points(shapes: list[tuple[int, int]], valid: list[Tensor] | None, device: torch.device) -> Tensor:
@@ -256,7 +215,9 @@ class MaskedAttentionDecoder(nn.Module):
         enforce_input_proj: bool,
         deep_supervision: bool,
         num_memory_levels: int = 3,
+        learned_queries: bool = True,
     ):
+        """`learned_queries`: False if a subclass has `initial_queries` of its own."""
         super().__init__()
         self.deep_supervision = deep_supervision
         self.transformer_cross_attention_layers = nn.ModuleList(
@@ -269,33 +230,35 @@ class MaskedAttentionDecoder(nn.Module):
             FeedForwardLayer(hidden_dim, feedforward_dim, pre_norm) for _ in range(num_layers)
         )
         self.decoder_norm = nn.LayerNorm(hidden_dim)
-        self.query_feat = nn.Embedding(num_queries, hidden_dim)
+        if learned_queries:
+            self.query_feat = nn.Embedding(num_queries, hidden_dim)
         self.query_embed = nn.Embedding(num_queries, hidden_dim)
         self.level_embed = nn.Embedding(num_memory_levels, hidden_dim)
-        self.input_proj = nn.ModuleList()
-        for _ in range(num_memory_levels):
-            if in_channels == hidden_dim and not enforce_input_proj:
-                self.input_proj.append(nn.Identity())
-            else:
-                self.input_proj.append(Conv2d(in_channels, hidden_dim, kernel_size=1))
-                weight_init.c2_xavier_fill(self.input_proj[-1])
+        self.input_proj = nn.ModuleList(
+            projection(in_channels, hidden_dim, enforce_input_proj) for _ in range(num_memory_levels)
+        )
         self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
         self.mask_embed = MLP(hidden_dim, hidden_dim, mask_dim, 3)
 
-    def forward(self, memory: list[Tensor], mask_features: Tensor, valid: list[Tensor] | None = None) -> dict:
-        """memory (B, C, h, w) coarse to fine, mask_features (B, mask_dim, h, w), valid (B, 2) a level -> outputs."""
-        keys, values = self.tokens(memory, valid)
+    def forward(
+        self, memory: list[Tensor], mask_features: Tensor, valid_fraction: Tensor | None = None, *condition: Tensor
+    ) -> dict:
+        """memory (B, in_channels, h, w) coarse to fine, mask_features (B, mask_dim, h, w), valid_fraction (B, 2).
+
+        `condition`: what `initial_queries` takes beside the maps. Returns the outputs of the last layer, those of the
+        earlier ones under "aux_outputs", and "initial_queries".
+        """
+        keys, values, valid = self.tokens(memory, valid_fraction)
         # A mask is linear in the per-pixel embeddings and so is resizing: what is attended to at a level's size needs
         # the embeddings of that size only. No gradient flows through the choice of positions.
-        small_features = [_resize(mask_features.detach(), _size(x)) for x in memory]
-        queries = self.initial_queries(mask_features)
+        small_features = [_resize(mask_features.detach(), map_size(x)) for x in memory]
+        queries = initial = self.initial_queries(mask_features, valid_fraction, *condition)
         position = self.query_embed.weight.expand(len(queries), -1, -1)
         supervised = self.training and self.deep_supervision
         outputs = [self.predict(queries, mask_features)] if supervised else []
         for index in range(len(self.transformer_cross_attention_layers)):
             level = index % len(memory)
-            level_valid = None if valid is None else _inside(_size(memory[level]), valid[level]).flatten(1)
-            allowed = self.allowed_positions(queries, small_features[level], level_valid)
+            allowed = self.allowed_positions(queries, small_features[level], valid[level])
             queries = self.transformer_cross_attention_layers[index](
                 queries, position, keys[level], values[level], allowed
             )
@@ -304,24 +267,30 @@ class MaskedAttentionDecoder(nn.Module):
             if supervised:
                 outputs.append(self.predict(queries, mask_features))
         final = outputs.pop() if supervised else self.predict(queries, mask_features)
-        return {**final, "aux_outputs": outputs}
+        return {**final, "aux_outputs": outputs, "initial_queries": initial}
 
-    def initial_queries(self, mask_features: Tensor) -> Tensor:
+    def initial_queries(
+        self,
+        mask_features: Tensor,
+        valid_fraction: Tensor | None,  # noqa: ARG002  # for a subclass
+        *condition: Tensor,
+    ) -> Tensor:
         """(B, Q, C): the learned features, the same for every image."""
+        assert not condition, "these queries depend on nothing"
         return self.query_feat.weight.expand(len(mask_features), -1, -1)
 
-    def tokens(self, memory: list[Tensor], valid: list[Tensor] | None) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level the keys (with position) and the values (without), (B, h w, C)."""
-        keys, values = [], []
+    def tokens(
+        self, memory: list[Tensor], valid_fraction: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
+        """Per level keys (with position) and values (without), (B, h w, C), and bool (B, 1, h w): not padding."""
+        keys, values, valid = [], [], []
         for level, x in enumerate(memory):
-            projected = self.input_proj[level](x)
-            position = sine_position_encoding(
-                _size(x), projected.shape[1], None if valid is None else valid[level], device=x.device
-            )
-            value = projected.flatten(2).transpose(1, 2) + self.level_embed.weight[level]
+            at_level = self.input_proj[level](x) + self.level_embed.weight[level][:, None, None]
+            value, position, allowed = tokens_of(at_level, valid_fraction)
             values.append(value)
-            keys.append(value + position.flatten(2).transpose(1, 2).to(value.dtype))
-        return keys, values
+            keys.append(value + position)
+            valid.append(None if allowed is None else allowed[:, 0])
+        return keys, values, valid
 
     def predict(self, queries: Tensor, mask_features: Tensor) -> dict[str, Tensor]:
         """(B, Q, C) -> class logits (B, Q, K + 1) and mask logits (B, Q, h, w)."""
@@ -330,22 +299,17 @@ class MaskedAttentionDecoder(nn.Module):
         return {"pred_logits": self.class_embed(queries), "pred_masks": masks}
 
     def allowed_positions(self, queries: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
-        """bool (B, 1, Q, h w): where the mask predicted from `queries` has probability >= 0.5, inside `valid`."""
+        """bool (B, 1, Q, h w): where the mask predicted from `queries` has probability >= 0.5, `valid` (B, 1, h w)."""
         # Detached, not under no_grad: there the autocast of PyTorch 2.6 caches half-precision copies of weights that
         # have no gradient, and `predict` would be given the same ones.
         embeddings = self.mask_embed(self.decoder_norm(queries)).detach()
         allowed = (embeddings @ features.flatten(2)) >= 0
         if valid is not None:
-            allowed &= valid[:, None]
+            allowed &= valid
         # A query whose mask is empty would attend nowhere, and softmax over nothing is NaN: it attends everywhere.
         empty = ~allowed.any(dim=-1, keepdim=True)
-        everywhere = empty if valid is None else empty & valid[:, None]
+        everywhere = empty if valid is None else empty & valid
         return (allowed | everywhere)[:, None]
-
-
-def _size(x: Tensor) -> tuple[int, int]:
-    """(..., h, w) -> (h, w)."""
-    return x.shape[-2], x.shape[-1]
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -363,9 +327,11 @@ class Mask2FormerHead(nn.Module):
         self.pixel_decoder = pixel_decoder
         self.predictor = predictor
 
-    def forward(self, features: dict[str, Tensor], valid_fraction: Tensor | None = None) -> dict:
-        mask_features, memory, valid = self.pixel_decoder(features, valid_fraction)
-        return self.predictor(memory, mask_features, valid)
+    def forward(
+        self, features: dict[str, Tensor], valid_fraction: Tensor | None = None, *condition: Tensor
+    ) -> dict[str, Any]:
+        mask_features, memory = self.pixel_decoder(features, valid_fraction)
+        return self.predictor(memory, mask_features, valid_fraction, *condition)
 
 
 @META_ARCH_REGISTRY.register()
@@ -378,53 +344,59 @@ class Mask2Former(MaskClassifier):
 
     @classmethod
     def from_config(cls, cfg: CN) -> dict:
-        node, shared = cfg.MODEL.MASK2FORMER, cfg.MODEL.MASK_CLASSIFIER
-        is_thing = classes_of(cfg)
-        backbone = build_backbone(cfg)
-        decoder = node.PIXEL_DECODER
-        pixel_decoder = PixelDecoder(
-            {name: spec for name, spec in backbone.output_shape().items() if name in decoder.IN_FEATURES},
-            deformable_in_features=decoder.DEFORMABLE_IN_FEATURES,
-            conv_dim=decoder.CONV_DIM,
-            mask_dim=node.MASK_DIM,
-            norm=decoder.NORM,
-            num_layers=decoder.ENCODER_LAYERS,
-            num_heads=decoder.ENCODER_HEADS,
-            num_points=decoder.ENCODER_POINTS,
-            feedforward_dim=decoder.ENCODER_FEEDFORWARD_DIM,
-            dropout=decoder.ENCODER_DROPOUT,
-            common_stride=decoder.COMMON_STRIDE,
-        )
-        predictor = MaskedAttentionDecoder(
-            decoder.CONV_DIM,
-            num_classes=len(is_thing),
-            hidden_dim=node.HIDDEN_DIM,
-            mask_dim=node.MASK_DIM,
-            num_queries=node.NUM_QUERIES,
-            num_heads=node.NUM_HEADS,
-            num_layers=node.DECODER_LAYERS,
-            feedforward_dim=node.FEEDFORWARD_DIM,
-            pre_norm=node.PRE_NORM,
-            enforce_input_proj=node.ENFORCE_INPUT_PROJ,
-            deep_supervision=shared.DEEP_SUPERVISION,
-        )
-        criterion = PointCriterion(
-            len(is_thing),
-            class_weight=shared.CLASS_WEIGHT,
-            mask_weight=shared.MASK_WEIGHT,
-            dice_weight=shared.DICE_WEIGHT,
-            no_object_weight=shared.NO_OBJECT_WEIGHT,
-            num_points=node.NUM_POINTS,
-            oversample_ratio=node.OVERSAMPLE_RATIO,
-            importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
-        )
-        return {
-            "backbone": backbone,
-            "sem_seg_head": Mask2FormerHead(pixel_decoder, predictor),
-            "criterion": criterion,
-            "is_thing": is_thing,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "size_divisibility": shared.SIZE_DIVISIBILITY,
-            "inference": InferenceOptions.from_config(cfg),
-        }
+        return parts_of(cfg, cfg.MODEL.MASK2FORMER, MaskedAttentionDecoder, PointCriterion)
+
+
+def parts_of(
+    cfg: CN, node: CN, decoder_class: Callable[..., MaskedAttentionDecoder], criterion_class: Callable[..., nn.Module]
+) -> dict[str, Any]:
+    """The arguments of a `MaskClassifier`; `node` holds the keys of `add_mask2former_config`."""
+    shared, decoder = cfg.MODEL.MASK_CLASSIFIER, node.PIXEL_DECODER
+    is_thing = classes_of(cfg)
+    backbone = build_backbone(cfg)
+    pixel_decoder = PixelDecoder(
+        {name: spec for name, spec in backbone.output_shape().items() if name in decoder.IN_FEATURES},
+        deformable_in_features=decoder.DEFORMABLE_IN_FEATURES,
+        conv_dim=decoder.CONV_DIM,
+        mask_dim=node.MASK_DIM,
+        norm=decoder.NORM,
+        num_layers=decoder.ENCODER_LAYERS,
+        num_heads=decoder.ENCODER_HEADS,
+        num_points=decoder.ENCODER_POINTS,
+        feedforward_dim=decoder.ENCODER_FEEDFORWARD_DIM,
+        dropout=decoder.ENCODER_DROPOUT,
+        common_stride=decoder.COMMON_STRIDE,
+    )
+    predictor = decoder_class(
+        decoder.CONV_DIM,
+        num_classes=len(is_thing),
+        hidden_dim=node.HIDDEN_DIM,
+        mask_dim=node.MASK_DIM,
+        num_queries=node.NUM_QUERIES,
+        num_heads=node.NUM_HEADS,
+        num_layers=node.DECODER_LAYERS,
+        feedforward_dim=node.FEEDFORWARD_DIM,
+        pre_norm=node.PRE_NORM,
+        enforce_input_proj=node.ENFORCE_INPUT_PROJ,
+        deep_supervision=shared.DEEP_SUPERVISION,
+    )
+    criterion = criterion_class(
+        len(is_thing),
+        class_weight=shared.CLASS_WEIGHT,
+        mask_weight=shared.MASK_WEIGHT,
+        dice_weight=shared.DICE_WEIGHT,
+        no_object_weight=shared.NO_OBJECT_WEIGHT,
+        num_points=node.NUM_POINTS,
+        oversample_ratio=node.OVERSAMPLE_RATIO,
+        importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
+    )
+    return {
+        "backbone": backbone,
+        "sem_seg_head": Mask2FormerHead(pixel_decoder, predictor),
+        "criterion": criterion,
+        "is_thing": is_thing,
+        "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+        "pixel_std": cfg.MODEL.PIXEL_STD,
+        "size_divisibility": shared.SIZE_DIVISIBILITY,
+        "inference": InferenceOptions.from_config(cfg),
+    }

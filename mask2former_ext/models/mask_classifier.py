@@ -1,5 +1,7 @@
 """The meta-architecture that MaskFormer, Mask2Former and OneFormer share: a set of (class, mask) pairs per image.
 
+What it has in common with the per-pixel models is `Segmenter`: images in, one padded batch through network and losses.
+
 Shapes: B images; Q queries; K classes, index K of the class logits means "no object"; H, W pixels of an input image;
 h, w pixels of the predicted masks (stride 4 of the padded image).
 """
@@ -7,7 +9,8 @@ h, w pixels of the predicted masks (stride 4 of the padded image).
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -28,7 +31,8 @@ from mask2former_ext.postprocess import (
 
 def add_mask_classifier_config(cfg: CN) -> None:
     node = cfg.MODEL.MASK_CLASSIFIER = CN()
-    node.NUM_CLASSES = 0  # K; 0: as many as the first training set has (data.prepare_data)
+    # K, of the per-pixel models too; 0: as many as the first training set has (data.prepare_data)
+    node.NUM_CLASSES = 0
     # Images are padded (bottom and right) to a multiple of this; 0: no padding, -1: the backbone's own divisibility.
     node.SIZE_DIVISIBILITY = 32
     # Tasks that inference answers.
@@ -60,6 +64,13 @@ class InferenceOptions:
     min_visible_fraction: float
     resize_masks_first: bool
     detections_per_image: int
+    things_only: bool  # no instance of a stuff class
+
+    def only(self, task: str) -> InferenceOptions:
+        """The same for one of "semantic", "instance", "panoptic", which is answered as it is among the others."""
+        answered = {name: name == task for name in ("semantic", "instance", "panoptic")}
+        assert getattr(self, task), f"{task} is not switched on"
+        return replace(self, **answered)
 
     @classmethod
     def from_config(cls, cfg: CN) -> InferenceOptions:
@@ -74,34 +85,44 @@ class InferenceOptions:
             min_visible_fraction=node.MIN_VISIBLE_FRACTION,
             resize_masks_first=node.RESIZE_MASKS_FIRST or node.INSTANCE_ON or node.PANOPTIC_ON,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+            things_only=node.PANOPTIC_ON,
         )
 
 
-def classes_of(cfg: CN) -> Tensor:
-    """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set."""
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+def num_classes_of(cfg: CN) -> int:
+    """K, at least 1. Raises ValueError if it was not set."""
     num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
     if num_classes < 1:
         raise ValueError(
             f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is {num_classes}: set the number, or name a data set in DATASETS and "
             "call mask2former_ext.data.prepare_data(cfg) before the model is built"
         )
-    if cfg.MODEL.MASK_CLASSIFIER.PANOPTIC_ON and not names:
+    return num_classes
+
+
+def metadata_of(cfg: CN) -> Any:
+    """Metadata of the first training (else test) set, or None if no set is named."""
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    return MetadataCatalog.get(names[0]) if names else None
+
+
+def classes_of(cfg: CN) -> Tensor:
+    """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set."""
+    num_classes, metadata = num_classes_of(cfg), metadata_of(cfg)
+    if cfg.MODEL.MASK_CLASSIFIER.PANOPTIC_ON and metadata is None:
         raise ValueError(
             "MODEL.MASK_CLASSIFIER.PANOPTIC_ON needs a data set in DATASETS.TRAIN or DATASETS.TEST: its metadata say "
             "which classes are things"
         )
-    metadata = MetadataCatalog.get(names[0]) if names else None
     thing_ids = set(getattr(metadata, "thing_dataset_id_to_contiguous_id", {}).values())
     return torch.tensor([index in thing_ids for index in range(num_classes)])
 
 
-class MaskClassifier(nn.Module):
-    """preprocess -> predict -> losses, or -> postprocess. A paper's model says what `sem_seg_head` and `criterion` are.
+class Segmenter(nn.Module):
+    """preprocess -> predict -> losses, or -> postprocess. A model says what the last two are.
 
     `sem_seg_head(features, valid_fraction)`, the latter (B, 2) the share of the canvas' height and width that is image,
-    or None, returns {"pred_logits": (B, Q, K+1), "pred_masks": (B, Q, h, w), "aux_outputs": [the same two of each
-    earlier layer]}; `criterion(outputs, targets)` the weighted losses.
+    or None, returns the outputs that both are made of, batch first.
     """
 
     def __init__(
@@ -109,23 +130,16 @@ class MaskClassifier(nn.Module):
         *,
         backbone: Backbone,
         sem_seg_head: nn.Module,
-        criterion: nn.Module,
-        is_thing: Tensor,
         pixel_mean: list[float],
         pixel_std: list[float],
         size_divisibility: int,
-        inference: InferenceOptions,
     ):
         super().__init__()
-        self.is_thing: Tensor
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
-        self.criterion = criterion
-        self.inference = inference
         self.size_divisibility: int = backbone.size_divisibility if size_divisibility < 0 else size_divisibility
-        self.register_buffer("is_thing", is_thing, persistent=False)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -137,13 +151,13 @@ class MaskClassifier(nn.Module):
         """Detectron2's list[dict] in; named weighted losses in training, else one result dict per image, in order."""
         if self.training:
             images, valid_sizes = self.preprocess(batched_inputs)
-            outputs = self.predict(images.tensor, valid_sizes)
-            return self.criterion(outputs, self.targets(batched_inputs, images, valid_sizes))
+            outputs = self.predict(images.tensor, valid_sizes, *self.condition(batched_inputs))
+            return self.losses(outputs, batched_inputs, images, valid_sizes)
         results: list[dict] = [{} for _ in batched_inputs]
         for group in self._groups_of_one_padded_size(batched_inputs):
             members = [batched_inputs[index] for index in group]
             images, _ = self.preprocess(members)
-            outputs = self.predict(images.tensor, None)
+            outputs = self.predict(images.tensor, None, *self.condition(members))
             for position, index in enumerate(group):
                 results[index] = self.postprocess(outputs, position, images, batched_inputs[index])
         return results
@@ -160,13 +174,69 @@ class MaskClassifier(nn.Module):
             return batch, None
         return batch, valid_sizes
 
-    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None) -> dict:
+    def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:  # noqa: ARG002  # for a subclass
+        """What the head is told of the batch beside its images, (B, ...) each: nothing."""
+        return ()
+
+    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, *condition: Tensor) -> dict:
         """(B, 3, H, W) normalised images -> the head's outputs."""
         valid_fraction = None
         if valid_sizes is not None:
             canvas = images.new_tensor(images.shape[-2:], dtype=torch.float32)
             valid_fraction = torch.tensor(valid_sizes, device=images.device) / canvas
-        return self.sem_seg_head(self.backbone(images), valid_fraction)
+        return self.sem_seg_head(self.backbone(images), valid_fraction, *condition)
+
+    def losses(
+        self,
+        outputs: dict,
+        batched_inputs: list[dict],
+        images: ImageList,
+        valid_sizes: list[tuple[int, int]] | None,
+    ) -> dict[str, Tensor]:
+        """Named weighted losses of a batch (see `preprocess`)."""
+        raise NotImplementedError
+
+    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
+        """Results of one image at its `height` x `width` (default: the input's own size)."""
+        raise NotImplementedError
+
+    def _padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        step = max(self.size_divisibility, 1)
+        return -(-size[0] // step) * step, -(-size[1] // step) * step
+
+    def _groups_of_one_padded_size(self, batched_inputs: list[dict]) -> list[list[int]]:
+        groups = defaultdict(list)
+        for index, x in enumerate(batched_inputs):
+            groups[self._padded_size(tuple(x["image"].shape[-2:]))].append(index)
+        return list(groups.values())
+
+
+class MaskClassifier(Segmenter):
+    """A paper's model says what `sem_seg_head` and `criterion` are.
+
+    `sem_seg_head` returns {"pred_logits": (B, Q, K+1), "pred_masks": (B, Q, h, w), "aux_outputs": [the same two of each
+    earlier layer]}; `criterion(outputs, targets)` the weighted losses.
+    """
+
+    # Probability that a pixel must reach to belong to a panoptic segment (Mask2Former's rule; MaskFormer: 0).
+    min_pixel_prob = 0.5
+
+    def __init__(self, *, criterion: nn.Module, is_thing: Tensor, inference: InferenceOptions, **network: Any):
+        """`network`: see `Segmenter`."""
+        super().__init__(**network)
+        self.is_thing: Tensor
+        self.criterion = criterion
+        self.inference = inference
+        self.register_buffer("is_thing", is_thing, persistent=False)
+
+    def losses(
+        self,
+        outputs: dict,
+        batched_inputs: list[dict],
+        images: ImageList,
+        valid_sizes: list[tuple[int, int]] | None,
+    ) -> dict[str, Tensor]:
+        return self.criterion(outputs, self.targets(batched_inputs, images, valid_sizes))
 
     def targets(
         self, batched_inputs: list[dict], images: ImageList, valid_sizes: list[tuple[int, int]] | None
@@ -176,10 +246,10 @@ class MaskClassifier(nn.Module):
         targets = []
         for index, x in enumerate(batched_inputs):
             if "instances" not in x:
-                raise ValueError(f"{_name(x, index)}: a training input must hold 'instances' (gt_classes, gt_masks)")
-            _check_classes(x["instances"].gt_classes, len(self.is_thing), _name(x, index))  # on the host: no wait
+                raise ValueError(f"{name_of(x, index)}: a training input must hold 'instances' (gt_classes, gt_masks)")
+            _check_classes(x["instances"].gt_classes, len(self.is_thing), name_of(x, index))  # on the host: no wait
             instances = x["instances"].to(self.device)
-            masks = _mask_tensor(instances.gt_masks, _name(x, index))
+            masks = _mask_tensor(instances.gt_masks, name_of(x, index))
             padded = masks.new_zeros((len(masks), *canvas))
             padded[:, : masks.shape[1], : masks.shape[2]] = masks
             targets.append(
@@ -187,7 +257,7 @@ class MaskClassifier(nn.Module):
                     labels=instances.gt_classes,
                     masks=padded,
                     valid_size=canvas if valid_sizes is None else valid_sizes[index],
-                    name=_name(x, index),
+                    name=name_of(x, index),
                     sampling_seed=x.get("sampling_seed"),
                 )
             )
@@ -198,7 +268,7 @@ class MaskClassifier(nn.Module):
         options, image_size = self.inference, images.image_sizes[position]
         class_logits = outputs["pred_logits"][position].float()
         padded_size = tuple(images.tensor.shape[-2:])
-        output_size = (model_input.get("height", image_size[0]), model_input.get("width", image_size[1]))
+        output_size = output_size_of(model_input, image_size)
         masks = outputs["pred_masks"][position]
         resized = ResizedMasks(masks, padded_size, image_size, output_size)
         result: dict = {}
@@ -221,7 +291,7 @@ class MaskClassifier(nn.Module):
                 class_logits,
                 resized,
                 max_instances=options.detections_per_image,
-                keep_class=self.is_thing if options.panoptic else None,
+                keep_class=self.is_thing if options.things_only else None,
             )
             result["instances"] = Instances(
                 output_size,
@@ -232,21 +302,14 @@ class MaskClassifier(nn.Module):
             )
         return result
 
-    # Probability that a pixel must reach to belong to a panoptic segment (Mask2Former's rule; MaskFormer: 0).
-    min_pixel_prob = 0.5
 
-    def _padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        step = max(self.size_divisibility, 1)
-        return -(-size[0] // step) * step, -(-size[1] // step) * step
-
-    def _groups_of_one_padded_size(self, batched_inputs: list[dict]) -> list[list[int]]:
-        groups = defaultdict(list)
-        for index, x in enumerate(batched_inputs):
-            groups[self._padded_size(tuple(x["image"].shape[-2:]))].append(index)
-        return list(groups.values())
+def output_size_of(model_input: dict, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) that is asked for; default: the image's own."""
+    return model_input.get("height", image_size[0]), model_input.get("width", image_size[1])
 
 
-def _name(model_input: dict, index: int) -> str:
+def name_of(model_input: dict, index: int) -> str:
+    """What error messages call an image."""
     return str(model_input.get("file_name", f"image {index} of the batch"))
 
 

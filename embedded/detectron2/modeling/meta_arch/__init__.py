@@ -8,6 +8,8 @@ from detectron2.modeling.meta_arch.semantic_seg import SEM_SEG_HEADS_REGISTRY, S
 FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet = left_out(
     __name__, "FCOS", "GeneralizedRCNN", "PanopticFPN", "ProposalNetwork", "RetinaNet"
 )
+for _architecture in (FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet):
+    META_ARCH_REGISTRY.register(_architecture)  # a configuration that names one is told how to get it
 
 __all__ = [
     "FCOS",

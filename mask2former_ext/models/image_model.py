@@ -1,0 +1,112 @@
+"""What every model here does with its images: normalise them, batch them, answer one result for each.
+
+Shapes: B images; H, W pixels of an image.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from detectron2.modeling import Backbone
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+
+
+class ImageModel(nn.Module):
+    """Detectron2's list[dict] in; losses in training, else one result dict per image. A model says what these two are.
+
+    In inference images run together if their padded sizes agree, so that none depends on its company.
+    """
+
+    def __init__(
+        self, *, backbone: Backbone, pixel_mean: list[float], pixel_std: list[float], size_divisibility: int = -1
+    ) -> None:
+        """Images are padded to a multiple of `size_divisibility`; 0: as little as possible, -1: the backbone's own."""
+        super().__init__()
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        self.backbone = backbone
+        self.size_divisibility: int = backbone.size_divisibility if size_divisibility < 0 else size_divisibility
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Named weighted losses in training, else one result dict per image, in order."""
+        if self.training:
+            return self.train_batch(batched_inputs, self.batch(batched_inputs))
+        results: list[dict] = [{} for _ in batched_inputs]
+        for group in self._groups_of_one_padded_size(batched_inputs):
+            members = [batched_inputs[index] for index in group]
+            for index, result in zip(group, self.infer_batch(members, self.batch(members)), strict=True):
+                results[index] = result
+        return results
+
+    def train_batch(self, batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
+        """Named weighted losses."""
+        raise NotImplementedError
+
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
+        """One result per image, at its `height` x `width` (default: the input's own size)."""
+        raise NotImplementedError
+
+    def batch(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalised images (B, 3, H, W), padded with 0 at the right and the bottom to one size."""
+        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        return ImageList.from_tensors(images, self.size_divisibility)
+
+    def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """What an image of (height, width) is padded to where it is alone."""
+        step = max(self.size_divisibility, 1)
+        return -(-size[0] // step) * step, -(-size[1] // step) * step
+
+    def _groups_of_one_padded_size(self, batched_inputs: list[dict]) -> list[list[int]]:
+        groups = defaultdict(list)
+        for index, x in enumerate(batched_inputs):
+            groups[self.padded_size(tuple(x["image"].shape[-2:]))].append(index)
+        return list(groups.values())
+
+
+def output_size_of(model_input: dict, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) that is asked for; default: the image's own."""
+    return model_input.get("height", image_size[0]), model_input.get("width", image_size[1])
+
+
+def name_of(model_input: dict, index: int) -> str:
+    """What messages call an image."""
+    return str(model_input.get("file_name", f"image {index} of the batch"))
+
+
+def check_num_classes(num_classes: int, key: str) -> None:
+    """ValueError naming the key unless a number of classes was set."""
+    if num_classes < 1:
+        raise ValueError(
+            f"{key} is {num_classes}: set the number, or name a data set in DATASETS and call "
+            "mask2former_ext.data.prepare_data(cfg) before the model is built"
+        )
+
+
+def check_classes(classes: Tensor, num_classes: int, name: str) -> None:
+    """ValueError unless the truth's classes (N,) are in 0..num_classes - 1."""
+    wrong = classes[(classes < 0) | (classes >= num_classes)]
+    if len(wrong):
+        raise ValueError(
+            f"{name}: class {int(wrong[0])} is in the truth, "
+            f"but the model has {num_classes} classes (0 to {num_classes - 1})"
+        )
+
+
+def check_labels(labels: Tensor, num_classes: int, ignored: int, size: tuple[int, int], name: str) -> None:
+    """ValueError unless the labels (H, W) of an image of `size` are in 0..num_classes - 1, or `ignored`."""
+    if tuple(labels.shape) != size:
+        raise ValueError(f"{name}: sem_seg is of size {[*labels.shape]}, but the image of {[*size]}")
+    wrong = labels[(labels != ignored) & ((labels < 0) | (labels >= num_classes))]
+    if len(wrong):
+        raise ValueError(
+            f"{name}: label {int(wrong[0])} is in sem_seg, but the model has {num_classes} classes "
+            f"(0 to {num_classes - 1}), and {ignored} is what it ignores"
+        )

@@ -1,0 +1,492 @@
+"""Mask R-CNN (He et al., arXiv 1703.06870) on a feature pyramid (Lin et al., arXiv 1612.03144).
+
+Two stages: a network proposes regions from anchors of all levels (Faster R-CNN, arXiv 1506.01497); of each region, cut
+out by RoIAlign, one head tells the class and refines the box, another draws a mask for every class. Without masks
+(MODEL.MASK_ON False) it is Faster R-CNN. Configuration keys, parameters and losses are those of Detectron2's own.
+
+Shapes: B images; C channels; K classes, K = background; R regions; N objects of an image; M cells of a mask's side;
+H, W pixels. A box is x0, y0, x1, y1 in pixels of the model's input.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode as CN
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from mask2former_ext.layers.anchors import AnchorGrid
+from mask2former_ext.layers.boxes import IGNORED, BoxCoder, ExampleSampler, larger_than, touching
+from mask2former_ext.layers.finite import check_finite
+from mask2former_ext.layers.mask_pasting import paste_masks
+from mask2former_ext.layers.region_proposals import ProposalOptions, RegionProposalNetwork, RPNHead
+from mask2former_ext.layers.roi_align import PyramidRoIAlign, crop_masks
+from mask2former_ext.losses import per_process
+from mask2former_ext.models.image_model import ImageModel, check_classes, check_num_classes, name_of, output_size_of
+from mask2former_ext.postprocess import boxes_of_masks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Truth:
+    """Objects of one image: boxes (N, 4), classes (N,) int64 in 0..K-1, masks (bool (N, H, W) or polygons) or None.
+
+    `generator`, if given, fixes which anchors and regions are drawn for this image, in whichever process it is trained.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    masks: Tensor | PolygonMasks | None
+    generator: torch.Generator | None = None
+
+    def masks_inside(self, index: Tensor, boxes: Tensor, size: int) -> Tensor:
+        """Objects (R,) and boxes (R, 4) -> bool (R, size, size): each object's mask inside its box."""
+        if isinstance(self.masks, PolygonMasks):
+            return self.masks[index.cpu()].crop_and_resize(boxes, size).to(boxes.device)
+        assert self.masks is not None, "a model with a mask head takes truth with masks"
+        return crop_masks(self.masks, index, boxes, size)
+
+
+# --------------------------------------------------------------------------------------------------- heads of regions
+
+
+class BoxHead(nn.Sequential):
+    """3 x 3 convolutions, then fully connected layers, ReLU after each; conv1, conv2, ..., fc1, fc2, ..."""
+
+    def __init__(self, channels: int, size: int, *, conv_dims: list[int], fc_dims: list[int], norm: str):
+        super().__init__()
+        for number, dim in enumerate(conv_dims, start=1):
+            self.add_module(f"conv{number}", _conv(channels, dim, norm))
+            channels = dim
+        self.add_module("flatten", nn.Flatten())
+        self.out_channels = channels * size * size
+        for number, dim in enumerate(fc_dims, start=1):
+            layer = nn.Linear(self.out_channels, dim)
+            weight_init.c2_xavier_fill(layer)
+            self.add_module(f"fc{number}", layer)
+            self.add_module(f"fc_relu{number}", nn.ReLU(inplace=True))
+            self.out_channels = dim
+
+
+class BoxPredictor(nn.Module):
+    """Class logits and, for every class or for all together, four deltas of each region."""
+
+    def __init__(self, channels: int, num_classes: int, *, class_agnostic: bool):
+        super().__init__()
+        self.cls_score = nn.Linear(channels, num_classes + 1)
+        self.bbox_pred = nn.Linear(channels, 4 if class_agnostic else 4 * num_classes)
+        nn.init.normal_(self.cls_score.weight, std=0.01)
+        nn.init.normal_(self.bbox_pred.weight, std=0.001)
+        nn.init.zeros_(self.cls_score.bias)
+        nn.init.zeros_(self.bbox_pred.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C) -> logits (R, K + 1), deltas (R, K or 1, 4)."""
+        return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
+
+
+class MaskHead(nn.Module):
+    """3 x 3 convolutions, an enlargement by two, and a mask for each class (or one for all) in every region."""
+
+    def __init__(
+        self, channels: int, num_classes: int, *, conv_dim: int, num_convs: int, norm: str, class_agnostic: bool
+    ):
+        super().__init__()
+        self.num_convs = num_convs
+        for number in range(1, num_convs + 1):
+            self.add_module(f"mask_fcn{number}", _conv(channels, conv_dim, norm))
+            channels = conv_dim
+        self.deconv = nn.ConvTranspose2d(channels, conv_dim, 2, stride=2)
+        self.predictor = nn.Conv2d(conv_dim, 1 if class_agnostic else num_classes, 1)
+        weight_init.c2_msra_fill(self.deconv)
+        nn.init.normal_(self.predictor.weight, std=0.001)
+        nn.init.zeros_(self.predictor.get_parameter("bias"))
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        """(R, C, M / 2, M / 2), classes (R,) -> logits (R, M, M) of the mask of each region's class."""
+        for number in range(1, self.num_convs + 1):
+            x = self.get_submodule(f"mask_fcn{number}")(x)
+        logits = self.predictor(F.relu(self.deconv(x), inplace=True))
+        return _of_class(logits, classes)
+
+
+def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
+    activation = nn.ReLU(inplace=True)
+    norm_layer = get_norm(norm, out_channels)
+    conv = Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm, norm=norm_layer, activation=activation)
+    weight_init.c2_msra_fill(conv)
+    return conv
+
+
+def _of_class(x: Tensor, classes: Tensor) -> Tensor:
+    """(R, K or 1, ...), (R,) -> (R, ...): of each region what belongs to its class, or to all classes."""
+    return x[torch.arange(len(x), device=x.device), classes if x.shape[1] > 1 else torch.zeros_like(classes)]
+
+
+class Detections(NamedTuple):
+    """R objects found in an image by falling score: boxes (R, 4), scores (R,), classes (R,), mask_probs (R, M, M)."""
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    mask_probs: Tensor | None = None
+
+
+class Regions(NamedTuple):
+    """R regions of an image to train on, those with an object first: boxes (R, 4), classes (R,), K for background, and
+    the index in the truth of each region's object."""
+
+    boxes: Tensor
+    classes: Tensor
+    objects: Tensor
+
+
+@dataclass(frozen=True)
+class DetectionOptions:
+    min_score: float  # a box must exceed it
+    max_overlap: float  # of two boxes of one class
+    max_detections: int  # per image; -1: all
+
+
+class RoIHeads(nn.Module):
+    """Class, box and, with a mask head, mask of every proposal."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_features: list[str],
+        box_pooler: PyramidRoIAlign,
+        box_head: BoxHead,
+        box_predictor: BoxPredictor,
+        mask_pooler: PyramidRoIAlign | None,
+        mask_head: MaskHead | None,
+        coder: BoxCoder,
+        sampler: ExampleSampler,
+        add_truth: bool,
+        box_loss_weight: float,
+        detection: DetectionOptions,
+    ):
+        """`add_truth`: the boxes of the truth are proposals too, in training."""
+        super().__init__()
+        self.num_classes, self.in_features = num_classes, in_features
+        self.box_pooler, self.box_head, self.box_predictor = box_pooler, box_head, box_predictor
+        self.mask_pooler, self.mask_head = mask_pooler, mask_head
+        self.coder, self.sampler, self.add_truth = coder, sampler, add_truth
+        self.box_loss_weight, self.options = box_loss_weight, detection
+
+    @torch.no_grad()
+    def sample(self, proposals: Tensor, truth: Truth) -> Regions:
+        """Proposals (R, 4) -> those of them to train on."""
+        boxes = torch.cat((proposals, truth.boxes)) if self.add_truth else proposals
+        index, label = self.sampler.match(boxes, truth.boxes)
+        background = torch.full_like(label, self.num_classes)
+        of_truth = truth.classes[index] if len(truth.classes) else background
+        classes = torch.where(label == 1, of_truth, torch.where(label == 0, background, IGNORED))
+        objects, others = self.sampler.sample(classes, background=self.num_classes, generator=truth.generator)
+        drawn = torch.cat((objects, others))
+        return Regions(boxes[drawn], classes[drawn], index[objects])
+
+    def losses(self, features: dict[str, Tensor], proposals: list[Tensor], truths: list[Truth]) -> dict[str, Tensor]:
+        """loss_cls and loss_box_reg per region, and loss_mask per region with an object, means over the joint batch.
+
+        Of masks and boxes only those of the true class take loss (section 3 of the paper).
+        """
+        maps = [features[name] for name in self.in_features]
+        regions = [self.sample(p, truth) for p, truth in zip(proposals, truths, strict=True)]
+        boxes, classes = torch.cat([x.boxes for x in regions]), torch.cat([x.classes for x in regions])
+        class_logits, deltas = self.box_predictor(self.box_head(self.box_pooler(maps, [x.boxes for x in regions])))
+        objects = torch.nonzero(classes < self.num_classes).flatten()
+        true_boxes = torch.cat([truth.boxes[x.objects] for x, truth in zip(regions, truths, strict=True)])
+        counts = torch.tensor([len(classes), len(objects)], dtype=torch.float32, device=boxes.device)
+        num_regions, num_objects = per_process(counts, at_least=1)
+        box_deltas = _of_class(deltas[objects], classes[objects])
+        loss_box = self.coder.loss(box_deltas, boxes[objects], true_boxes)
+        losses = {
+            "loss_cls": F.cross_entropy(class_logits.float(), classes, reduction="sum") / num_regions,
+            "loss_box_reg": self.box_loss_weight * loss_box / num_regions,
+        }
+        if self.mask_head is not None:
+            losses["loss_mask"] = self.mask_loss(maps, regions, truths) / num_objects
+        return losses
+
+    def mask_loss(self, maps: list[Tensor], regions: list[Regions], truths: list[Truth]) -> Tensor:
+        """Sum over the regions with an object of the mean binary cross entropy of their cells."""
+        assert self.mask_pooler is not None and self.mask_head is not None, "no mask head was built"
+        boxes = [x.boxes[: len(x.objects)] for x in regions]
+        classes = torch.cat([x.classes[: len(x.objects)] for x in regions])
+        logits = self.mask_head(self.mask_pooler(maps, boxes), classes).float()
+        size = logits.shape[-1]
+        masks = [t.masks_inside(x.objects, box, size) for t, x, box in zip(truths, regions, boxes, strict=True)]
+        return F.binary_cross_entropy_with_logits(logits, torch.cat(masks).float(), reduction="sum") / size**2
+
+    def detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], image_sizes: list[tuple[int, int]], names: list[str]
+    ) -> list[Detections]:
+        """Proposals (R, 4) per image -> what is found in it, boxes inside the image."""
+        maps = [features[name] for name in self.in_features]
+        counts = [len(x) for x in proposals]
+        class_logits, deltas = self.box_predictor(self.box_head(self.box_pooler(maps, proposals)))
+        logits_of, deltas_of = class_logits.float().split(counts), deltas.split(counts)
+        outputs = {"class logits": list(logits_of), "box deltas": list(deltas_of)}
+        check_finite(outputs, part="box head", names=names, together=False)
+        found = [self.select(*each) for each in zip(logits_of, deltas_of, proposals, image_sizes, strict=True)]
+        if self.mask_pooler is None or self.mask_head is None:
+            return found
+        pooled = self.mask_pooler(maps, [x.boxes for x in found])
+        mask_probs = self.mask_head(pooled, torch.cat([x.classes for x in found])).float().sigmoid()
+        parts = mask_probs.split([len(x.boxes) for x in found])
+        return [x._replace(mask_probs=part) for x, part in zip(found, parts, strict=True)]
+
+    def select(self, logits: Tensor, deltas: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> Detections:
+        """Every class of a region with enough score is a candidate; of those of one class that overlap, the best."""
+        probs = logits.softmax(dim=-1)[:, :-1]
+        region, category = torch.nonzero(probs > self.options.min_score, as_tuple=True)
+        boxes = self.coder.decode(_of_class(deltas[region], category), proposals[region])
+        boxes, scores = clip_boxes_to_image(boxes, image_size), probs[region, category]
+        best = batched_nms(boxes, scores, category, self.options.max_overlap)
+        if self.options.max_detections >= 0:
+            best = best[: self.options.max_detections]
+        return Detections(boxes[best], scores[best], category[best])
+
+
+# ----------------------------------------------------------------------------------------------------- the whole model
+
+
+@META_ARCH_REGISTRY.register()
+class MaskRCNN(ImageModel):
+    """Input as every model of Detectron2; in training `instances` with gt_classes, gt_masks (BitMasks, PolygonMasks or
+    bool (N, H, W)) and gt_boxes (left out: the boxes around the masks). Output: `instances`."""
+
+    # Things are classes 0..K-1; see `architecture` for what else a class says of itself.
+    separates_classes = True
+
+    @classmethod
+    def answered_tasks(cls, cfg: CN) -> list[str]:  # noqa: ARG003
+        return ["instance"]
+
+    @configurable
+    def __init__(self, *, proposal_generator: RegionProposalNetwork, roi_heads: RoIHeads, **images: Any):
+        """`images`: see `ImageModel`."""
+        super().__init__(**images)
+        self.proposal_generator = proposal_generator
+        self.roi_heads = roi_heads
+        self.boxes_left_out = 0
+
+    @classmethod
+    def from_config(cls, cfg: CN) -> dict:
+        _check_supported(cfg)
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "proposal_generator": _proposal_network_of(cfg, backbone.output_shape()),
+            "roi_heads": _roi_heads_of(cfg, backbone.output_shape()),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def train_batch(self, batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
+        return self.losses(self.backbone(images.tensor), batched_inputs, images)
+
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
+        return self.results(self.backbone(images.tensor), batched_inputs, images)
+
+    def losses(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
+        """Weighted losses from the pyramid's maps by name."""
+        names = [name_of(x, index) for index, x in enumerate(batched_inputs)]
+        truths = [self.truth(x, name) for x, name in zip(batched_inputs, names, strict=True)]
+        examples = [(truth.boxes, truth.generator) for truth in truths]
+        proposals, losses = self.proposal_generator(features, images.image_sizes, names, examples)
+        return {**losses, **self.roi_heads.losses(features, proposals, truths)}
+
+    def results(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> list[dict]:
+        """One result per image from the pyramid's maps by name."""
+        names = [name_of(x, index) for index, x in enumerate(batched_inputs)]
+        proposals, _ = self.proposal_generator(features, images.image_sizes, names)
+        found = self.roi_heads.detect(features, proposals, images.image_sizes, names)
+        return [
+            {"instances": _instances(each, size, output_size_of(x, size))}
+            for each, size, x in zip(found, images.image_sizes, batched_inputs, strict=True)
+        ]
+
+    def truth(self, model_input: dict, name: str) -> Truth:
+        """Objects of a training input; boxes without area inside the image are named and left out."""
+        if "instances" not in model_input:
+            raise ValueError(f"{name}: a training input must hold 'instances' (gt_classes, gt_masks, gt_boxes)")
+        instances: Instances = model_input["instances"]
+        masks = _masks_of(instances, name) if self.roi_heads.mask_head is not None else None
+        if instances.has("gt_boxes"):
+            boxes = instances.gt_boxes.tensor.float()
+        else:
+            around = _masks_of(instances, name)
+            boxes = boxes_of_masks(around) if isinstance(around, Tensor) else around.get_bounding_boxes().tensor
+        check_classes(instances.gt_classes, self.roi_heads.num_classes, name)  # on the host: no wait
+        good = touching(boxes, tuple(model_input["image"].shape[-2:]))
+        if not good.all():
+            self._tell_left_out(name, boxes, good)
+            boxes, masks = boxes[good], None if masks is None else masks[good]
+        seed = model_input.get("sampling_seed")
+        return Truth(
+            boxes=boxes.to(self.device),
+            classes=instances.gt_classes[good].to(self.device),
+            masks=masks.to(self.device) if masks is not None else None,
+            generator=None if seed is None else torch.Generator(self.device).manual_seed(seed),
+        )
+
+    def _tell_left_out(self, name: str, boxes: Tensor, good: Tensor) -> None:
+        left_out = {index: boxes[index].tolist() for index in torch.nonzero(~good).flatten().tolist()}
+        self.boxes_left_out += len(left_out)
+        logger.warning(
+            "%s: truth boxes left out, which are not finite or have no area inside the image: %s (%d in all so far)",
+            name,
+            ", ".join(f"number {index} {[round(x, 1) for x in box]}" for index, box in left_out.items()),
+            self.boxes_left_out,
+        )
+
+
+def _masks_of(instances: Instances, name: str) -> Tensor | PolygonMasks:
+    """gt_masks as bool (N, H, W), or as polygons."""
+    masks = instances.gt_masks if instances.has("gt_masks") else None
+    if isinstance(masks, BitMasks):
+        return masks.tensor
+    if isinstance(masks, PolygonMasks) or (isinstance(masks, Tensor) and masks.dim() == 3):
+        return masks if isinstance(masks, PolygonMasks) else masks.bool()
+    raise ValueError(
+        f"{name}: gt_masks must be BitMasks, PolygonMasks or a bool tensor (N, H, W), got {type(masks).__name__}"
+    )
+
+
+def _instances(found: Detections, image_size: tuple[int, int], output_size: tuple[int, int]) -> Instances:
+    """What was found in the model's input, at the size that is asked for."""
+    height_ratio, width_ratio = output_size[0] / image_size[0], output_size[1] / image_size[1]
+    boxes = found.boxes * found.boxes.new_tensor([width_ratio, height_ratio, width_ratio, height_ratio])
+    boxes = clip_boxes_to_image(boxes, output_size)
+    kept = larger_than(boxes, 0)
+    instances = Instances(
+        output_size, pred_boxes=Boxes(boxes[kept]), scores=found.scores[kept], pred_classes=found.classes[kept]
+    )
+    if found.mask_probs is not None:
+        instances.pred_masks = paste_masks(found.mask_probs[kept], boxes[kept], output_size)
+    return instances
+
+
+# ------------------------------------------------------------------------------------------------------- from the keys
+
+# Our own value of Detectron2's MODEL.ANCHOR_GENERATOR.NAME, for weights of torchvision's Mask R-CNN.
+ROUNDED_ANCHORS = "RoundedAnchorGenerator"
+
+# Detectron2's keys that choose what is not built here, and the values that are.
+_ONLY = {
+    "PROPOSAL_GENERATOR.NAME": ("RPN",),
+    "ANCHOR_GENERATOR.NAME": ("DefaultAnchorGenerator", ROUNDED_ANCHORS),
+    "RPN.HEAD_NAME": ("StandardRPNHead",),
+    "ROI_HEADS.NAME": ("StandardROIHeads",),
+    "ROI_BOX_HEAD.NAME": ("FastRCNNConvFCHead",),
+    "ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIAlign"),
+    "ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": (False,),
+    "ROI_BOX_HEAD.USE_FED_LOSS": (False,),
+    "ROI_BOX_HEAD.USE_SIGMOID_CE": (False,),
+    "ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
+    "ROI_MASK_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIAlign"),
+    "KEYPOINT_ON": (False,),
+    "LOAD_PROPOSALS": (False,),
+}
+
+
+def _check_supported(cfg: CN) -> None:
+    for key, known in _ONLY.items():
+        value = cfg.MODEL
+        for part in key.split("."):
+            value = value[part]
+        if value not in known:
+            raise ValueError(f"MODEL.{key} is {value!r}; MaskRCNN has {' and '.join(map(repr, known))}")
+
+
+def _shapes_of(shapes: dict[str, ShapeSpec], names: list[str], key: str) -> tuple[int, list[int]]:
+    """Channels, the same of all maps that `key` names, and their strides."""
+    if not names or any(name not in shapes for name in names):
+        raise ValueError(f"MODEL.{key}.IN_FEATURES is {names}, but must be some of the backbone's maps {list(shapes)}")
+    channels = {shapes[name].channels for name in names}
+    if len(channels) > 1:
+        raise ValueError(f"MODEL.{key}.IN_FEATURES {names} have {sorted(channels)} channels; one head serves all")
+    return channels.pop(), [shapes[name].stride for name in names]
+
+
+def _proposal_network_of(cfg: CN, shapes: dict[str, ShapeSpec]) -> RegionProposalNetwork:
+    node, grid = cfg.MODEL.RPN, cfg.MODEL.ANCHOR_GENERATOR
+    channels, strides = _shapes_of(shapes, node.IN_FEATURES, "RPN")
+    rounded = grid.NAME == ROUNDED_ANCHORS
+    anchors = AnchorGrid(grid.SIZES, grid.ASPECT_RATIOS, strides=strides, offset=grid.OFFSET, rounded=rounded)
+    return RegionProposalNetwork(
+        RPNHead(channels, conv_dims=node.CONV_DIMS, num_anchors=anchors.num_anchors),
+        anchors,
+        in_features=node.IN_FEATURES,
+        coder=BoxCoder(node.BBOX_REG_WEIGHTS, node.BBOX_REG_LOSS_TYPE, node.SMOOTH_L1_BETA),
+        sampler=ExampleSampler(node.IOU_THRESHOLDS, node.IOU_LABELS, node.BATCH_SIZE_PER_IMAGE, node.POSITIVE_FRACTION),
+        proposals=ProposalOptions(
+            num_before_nms=(node.PRE_NMS_TOPK_TEST, node.PRE_NMS_TOPK_TRAIN),
+            num_after_nms=(node.POST_NMS_TOPK_TEST, node.POST_NMS_TOPK_TRAIN),
+            max_overlap=node.NMS_THRESH,
+            min_size=cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
+        ),
+        loss_weight=node.LOSS_WEIGHT,
+        box_loss_weight=node.BBOX_REG_LOSS_WEIGHT,
+        boundary=node.BOUNDARY_THRESH,
+    )
+
+
+def _roi_heads_of(cfg: CN, shapes: dict[str, ShapeSpec]) -> RoIHeads:
+    node, box, mask = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_MASK_HEAD
+    check_num_classes(node.NUM_CLASSES, "MODEL.ROI_HEADS.NUM_CLASSES")
+    channels, strides = _shapes_of(shapes, node.IN_FEATURES, "ROI_HEADS")
+    box_head = BoxHead(
+        channels,
+        box.POOLER_RESOLUTION,
+        conv_dims=[box.CONV_DIM] * box.NUM_CONV,
+        fc_dims=[box.FC_DIM] * box.NUM_FC,
+        norm=box.NORM,
+    )
+    mask_head = None
+    if cfg.MODEL.MASK_ON:
+        mask_head = MaskHead(
+            channels,
+            node.NUM_CLASSES,
+            conv_dim=mask.CONV_DIM,
+            num_convs=mask.NUM_CONV,
+            norm=mask.NORM,
+            class_agnostic=mask.CLS_AGNOSTIC_MASK,
+        )
+    return RoIHeads(
+        num_classes=node.NUM_CLASSES,
+        in_features=node.IN_FEATURES,
+        box_pooler=_pooler_of(box, strides),
+        box_head=box_head,
+        box_predictor=BoxPredictor(box_head.out_channels, node.NUM_CLASSES, class_agnostic=box.CLS_AGNOSTIC_BBOX_REG),
+        mask_pooler=_pooler_of(mask, strides) if cfg.MODEL.MASK_ON else None,
+        mask_head=mask_head,
+        coder=BoxCoder(box.BBOX_REG_WEIGHTS, box.BBOX_REG_LOSS_TYPE, box.SMOOTH_L1_BETA),
+        sampler=ExampleSampler(node.IOU_THRESHOLDS, node.IOU_LABELS, node.BATCH_SIZE_PER_IMAGE, node.POSITIVE_FRACTION),
+        add_truth=node.PROPOSAL_APPEND_GT,
+        box_loss_weight=box.BBOX_REG_LOSS_WEIGHT,
+        detection=DetectionOptions(node.SCORE_THRESH_TEST, node.NMS_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE),
+    )
+
+
+def _pooler_of(node: CN, strides: list[int]) -> PyramidRoIAlign:
+    return PyramidRoIAlign(
+        node.POOLER_RESOLUTION,
+        strides=strides,
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        aligned=node.POOLER_TYPE == "ROIAlignV2",
+    )

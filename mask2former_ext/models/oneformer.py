@@ -1,0 +1,258 @@
+"""OneFormer: one transformer to rule universal image segmentation (Jain et al., arXiv 2211.06220).
+
+What it adds to Mask2Former: it is told the task by a sentence. The task's token is the last query, and the others start
+from a small transformer over the per-pixel embeddings under that token (section 3.2). In training, one text for each
+object says what the task wants of the image, and a contrastive loss draws the queries to the texts of their own image
+(section 3.3). One model, trained once on all tasks, answers each of them.
+
+Shapes: B images; Q queries; T tokens of the task's sentence; X text slots of an image, the rest of the Q are learned;
+C hidden channels; h, w map size.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from itertools import chain
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode as CN
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import ImageList
+from detectron2.utils import comm
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from torch.nn import functional as F
+
+from mask2former_ext.layers.pyramid import convolution
+from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
+from mask2former_ext.layers.transformer import MLP, TransformerDecoder, tokens_of
+from mask2former_ext.losses import PointCriterion, Target
+from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
+from mask2former_ext.models.mask_classifier import name_of
+
+MAX_LOGIT_SCALE = 100.0
+
+
+def add_oneformer_config(cfg: CN) -> None:
+    """MODEL.ONEFORMER: the keys of MODEL.MASK2FORMER, which must be there already, and what OneFormer adds."""
+    node = cfg.MODEL.ONEFORMER = cfg.MODEL.MASK2FORMER.clone()
+    node.NUM_QUERIES = 150  # the task's token included
+    node.QUERY_LAYERS = 2  # of the transformer that the queries start from
+    node.QUERY_DROPOUT = 0.1
+    node.TASK_CONTEXT_LENGTH = 77  # T
+    node.CONTRASTIVE_WEIGHT = 0.5
+    node.CONTRASTIVE_TEMPERATURE = 0.07  # at the start; learned
+
+    text = node.TEXT_ENCODER = CN()
+    # The text part, which only training needs. It is built, too, if MODEL.WEIGHTS hold it.
+    text.ENABLED = True
+    text.WIDTH = 256  # a multiple of 64
+    text.NUM_LAYERS = 6
+    text.CONTEXT_LENGTH = 77  # tokens of a text; what is longer is cut
+    text.VOCAB_SIZE = 49408  # of CLIP
+    text.PROJ_NUM_LAYERS = 2
+    text.NUM_CONTEXT = 16  # learned text embeddings; an image has NUM_QUERIES - NUM_CONTEXT texts
+
+
+# ------------------------------------------------------------------------------------------------ transformer decoder
+
+
+class TaskConditionedDecoder(MaskedAttentionDecoder):
+    """Queries that start from what a transformer makes of the pixels and the task; the last one is the task itself."""
+
+    def __init__(self, in_channels: int, *, query_layers: int, query_dropout: float, **options: Any):
+        """`options`: see `MaskedAttentionDecoder`; the transformer that the queries start from shares them."""
+        super().__init__(in_channels, learned_queries=False, **options)
+        hidden_dim = options["hidden_dim"]
+        self.class_input_proj = convolution(options["mask_dim"], hidden_dim, kernel_size=1)
+        layers = TransformerDecoder(
+            hidden_dim,
+            query_layers,
+            num_heads=options["num_heads"],
+            hidden=options["feedforward_dim"],
+            dropout=query_dropout,
+            pre_norm=options["pre_norm"],
+        )
+        self.class_transformer = nn.ModuleDict({"decoder": layers})
+
+    def initial_queries(self, mask_features: Tensor, valid_fraction: Tensor | None, *condition: Tensor) -> Tensor:
+        """(B, Q, C) from the per-pixel embeddings and the task (B, C)."""
+        (task,) = condition
+        task = self.decoder_norm(task)[:, None]
+        pixels, encoding, allowed = tokens_of(self.class_input_proj(mask_features), valid_fraction)
+        position = self.query_embed.weight[:-1].expand(len(task), -1, -1)
+        # As published, the sine encoding is the memory and the pixels are its positions, not the other way round: what
+        # a pixel looks like decides whether a query attends to it, and where it lies is what the query gets.
+        *_, queries = self.class_transformer["decoder"](
+            task.expand_as(position), position, encoding.expand_as(pixels), pixels, allowed
+        )
+        return torch.cat((queries, task), dim=1)
+
+
+# --------------------------------------------------------------------------------------------------------------- loss
+
+
+def contrastive_loss(queries: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """Queries and texts of each image, (B, Q, C) both, to a scalar >= 0 (section 3.3, equations 1 to 3).
+
+    Of all images of all processes, an image's queries are to be most like its own texts, and its texts like its own
+    queries: the sum of the two mean cross entropies of cosine similarities x `scale`. Each process has B images.
+    """
+    queries, texts = (F.normalize(x.flatten(1), dim=-1) for x in (queries, texts))
+    own = torch.arange(len(queries), device=queries.device) + comm.get_rank() * len(queries)
+    to_texts, to_queries = queries @ _of_all_processes(texts).T, texts @ _of_all_processes(queries).T
+    return F.cross_entropy(scale * to_texts, own) + F.cross_entropy(scale * to_queries, own)
+
+
+def _of_all_processes(x: Tensor) -> Tensor:
+    """(B, ...) of each -> (processes x B, ...), through which gradients flow back to where the rows came from."""
+    return torch.cat(all_gather(x.contiguous())) if comm.get_world_size() > 1 else x
+
+
+class ContrastiveCriterion(PointCriterion):
+    """Mask2Former's losses, and `loss_contrastive` of the queries before the first layer."""
+
+    def __init__(self, num_classes: int, *, contrastive_weight: float, temperature: float, **options: Any):
+        """`temperature`: at the start; its inverse is learned, up to MAX_LOGIT_SCALE."""
+        super().__init__(num_classes, **options)
+        if temperature <= 0:
+            raise ValueError(f"MODEL.ONEFORMER.CONTRASTIVE_TEMPERATURE is {temperature}, but must be above 0")
+        self.contrastive_weight = contrastive_weight
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, outputs: dict, targets: list[Target]) -> dict[str, Tensor]:
+        """As in `SetCriterion`; `outputs` hold also "initial_queries" and "texts", (B, Q, C) both."""
+        losses = super().forward(outputs, targets)
+        with torch.autocast(outputs["texts"].device.type, enabled=False):
+            loss = contrastive_loss(outputs["initial_queries"].float(), outputs["texts"].float(), self.scale())
+        return {**losses, "loss_contrastive": self.contrastive_weight * loss}
+
+    def scale(self) -> Tensor:
+        """What cosine similarities are multiplied by, in (0, MAX_LOGIT_SCALE]."""
+        return self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+
+
+# ----------------------------------------------------------------------------------------------------- the whole model
+
+
+@META_ARCH_REGISTRY.register()
+class OneFormer(Mask2Former):
+    """Input and output as Mask2Former's, but for two more keys of an input.
+
+    `task`: "semantic", "instance" or "panoptic", or a sentence that contains it, in any case. Whatever the task, all
+    outputs that are switched on are given; the one that it names is the one that it is good for. In training also
+    `text`: a list of X = NUM_QUERIES - NUM_CONTEXT strings (see `mask2former_ext.data.targets.object_texts`).
+    """
+
+    task_conditioned = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        task_mlp: MLP,
+        task_context_length: int,
+        text_encoder: TextEncoder | None,
+        text_projector: MLP | None,
+        prompt_ctx: nn.Embedding | None,
+        num_texts: int,
+        **parts: Any,
+    ):
+        """`text_encoder`, `text_projector` and `prompt_ctx` are all there, or none is: then the model cannot train."""
+        super().__init__(**parts)
+        self.task_mlp = task_mlp
+        self.text_encoder = text_encoder
+        self.text_projector = text_projector
+        self.prompt_ctx = prompt_ctx
+        self.num_texts = num_texts
+        tokens = torch.stack([task_tokens(task, task_context_length) for task in TASKS])
+        self.task_tokens: Tensor  # (3, T)
+        self.register_buffer("task_tokens", tokens.float(), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CN) -> dict:
+        node = cfg.MODEL.ONEFORMER
+        text, width = node.TEXT_ENCODER, node.HIDDEN_DIM
+        num_texts = node.NUM_QUERIES - text.NUM_CONTEXT
+        if num_texts < 1:
+            raise ValueError(
+                f"MODEL.ONEFORMER.NUM_QUERIES is {node.NUM_QUERIES}, but must exceed TEXT_ENCODER.NUM_CONTEXT "
+                f"{text.NUM_CONTEXT}: the texts of an image are as many as the difference"
+            )
+        decoder = functools.partial(
+            TaskConditionedDecoder, query_layers=node.QUERY_LAYERS, query_dropout=node.QUERY_DROPOUT
+        )
+        criterion = functools.partial(
+            ContrastiveCriterion,
+            contrastive_weight=node.CONTRASTIVE_WEIGHT,
+            temperature=node.CONTRASTIVE_TEMPERATURE,
+        )
+        text_encoder = functools.partial(
+            TextEncoder,
+            width=text.WIDTH,
+            num_layers=text.NUM_LAYERS,
+            context_length=text.CONTEXT_LENGTH,
+            vocab_size=text.VOCAB_SIZE,
+        )
+        return {
+            **parts_of(cfg, node, decoder, criterion),
+            "task_mlp": MLP(node.TASK_CONTEXT_LENGTH, width, width, 2),
+            "task_context_length": node.TASK_CONTEXT_LENGTH,
+            "text_encoder": text_encoder() if text.ENABLED else None,
+            "text_projector": MLP(text.WIDTH, width, width, text.PROJ_NUM_LAYERS) if text.ENABLED else None,
+            "prompt_ctx": nn.Embedding(text.NUM_CONTEXT, width) if text.ENABLED else None,
+            "num_texts": num_texts,
+        }
+
+    def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:
+        """The tasks' tokens (B, C)."""
+        tasks = [TASKS.index(_task(x, index)) for index, x in enumerate(batched_inputs)]
+        # Numbers of tokens are too large for half precision, which would make neighbours one.
+        with torch.autocast(self.device.type, enabled=False):
+            return (self.task_mlp(self.task_tokens[tasks]),)
+
+    def losses(
+        self,
+        outputs: dict,
+        batched_inputs: list[dict],
+        images: ImageList,
+        valid_sizes: list[tuple[int, int]] | None,
+    ) -> dict[str, Tensor]:
+        texts = [self._texts(x, index) for index, x in enumerate(batched_inputs)]
+        return super().losses({**outputs, "texts": self.embed_texts(texts)}, batched_inputs, images, valid_sizes)
+
+    def embed_texts(self, texts: list[list[str]]) -> Tensor:
+        """X strings of each image -> (B, Q, C): their embeddings, then the learned ones."""
+        if self.text_encoder is None or self.text_projector is None or self.prompt_ctx is None:
+            raise ValueError("OneFormer trains with its text part only: set MODEL.ONEFORMER.TEXT_ENCODER.ENABLED True")
+        # Most texts are the same few: each is encoded once.
+        place = {text: index for index, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+        tokens = tokenize(list(place), self.text_encoder.context_length)
+        embeddings = self.text_projector(self.text_encoder(tokens.to(self.device)))
+        places = torch.tensor([[place[text] for text in of_image] for of_image in texts], device=self.device)
+        learned = self.prompt_ctx.weight.expand(len(texts), -1, -1)
+        return torch.cat((embeddings[places], learned), dim=1)
+
+    def _texts(self, model_input: dict, index: int) -> list[str]:
+        name, texts = name_of(model_input, index), model_input.get("text")
+        if texts is None:
+            raise ValueError(f"{name}: a training input must hold 'text', a list of {self.num_texts} strings")
+        if len(texts) != self.num_texts:
+            raise ValueError(
+                f"{name}: 'text' holds {len(texts)} strings, but must hold {self.num_texts}: "
+                "MODEL.ONEFORMER.NUM_QUERIES less TEXT_ENCODER.NUM_CONTEXT"
+            )
+        return list(texts)
+
+
+def _task(model_input: dict, index: int) -> str:
+    name = name_of(model_input, index)
+    if "task" not in model_input:
+        raise ValueError(f"{name}: an input must hold 'task', one of {', '.join(TASKS)}")
+    try:
+        return task_of(model_input["task"])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

@@ -213,7 +213,7 @@ def _stages(folder: str, args: argparse.Namespace) -> dict[str, float]:
 
         setattr(owner, method, timed)
 
-    time_calls("preprocess", model, "preprocess")
+    time_calls("preprocess", model, "batch")
     time_calls("backbone", model.backbone, "forward")
     time_calls("pixel decoder", model.sem_seg_head.pixel_decoder, "forward")
     time_calls("transformer decoder", model.sem_seg_head.predictor, "forward")

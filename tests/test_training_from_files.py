@@ -1,4 +1,4 @@
-"""Mask R-CNN, Faster R-CNN and Panoptic FPN from files to scores: data, a few steps, evaluation, the predictor."""
+"""Every architecture from files to scores: data, a few steps, evaluation, the predictor."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ from mask2former_ext.engine.setup import setup
 from mask2former_ext.engine.trainer import evaluate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+EVERY_TASK = {"panoptic_seg", "bbox", "segm", "sem_seg"}
 MODELS = {
+    "mask2former": ("mask2former", [], EVERY_TASK),
+    "maskformer": ("maskformer", [], EVERY_TASK),
+    "oneformer": ("oneformer", [], EVERY_TASK),
+    "per_pixel_baseline_plus": ("per_pixel", [], {"sem_seg"}),
+    "per_pixel_baseline": ("per_pixel", ["MODEL.META_ARCHITECTURE", "PerPixelBaseline"], {"sem_seg"}),
     "mask_rcnn": ("mask_rcnn", [], {"bbox", "segm"}),
     "faster_rcnn": ("mask_rcnn", ["MODEL.MASK_ON", "False"], {"bbox"}),
-    "panoptic_fpn": ("panoptic_fpn", [], {"panoptic_seg", "bbox", "segm", "sem_seg"}),
+    "panoptic_fpn": ("panoptic_fpn", [], EVERY_TASK),
 }
 
 

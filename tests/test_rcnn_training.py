@@ -47,7 +47,7 @@ BAD_BOXES = [[5, 5, 0, 20], [90, 5, 10, 10], [float("nan"), 5, 10, 10]]  # x, y,
 
 
 def set_with_bad_boxes(root: Path) -> str:
-    """DATASETS.CUSTOM for the made training images, the first of which has a triangle with each of the bad boxes more."""
+    """DATASETS.CUSTOM for the made training images, with a triangle for each of the bad boxes in the first."""
     path, images = root / "shapes" / "instances_train.json", root / "shapes" / "train" / "images"
     content = json.loads(path.read_text())
     first, category = content["images"][0]["id"], content["categories"][0]["id"]

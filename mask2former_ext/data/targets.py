@@ -72,8 +72,8 @@ def object_texts(task: str, classes: Iterable[int], class_names: Sequence[str], 
 def polygon_mask(polygons: Polygons, height: int, width: int) -> np.ndarray:
     """Polygons, each x1, y1, x2, y2, ... in pixels -> bool (H, W): the union of their insides.
 
-    Points may lie outside of the picture. Raises ValueError for a polygon of fewer than three points, or with a coordinate
-    that is not finite.
+    Points may lie outside of the picture. Raises ValueError for a polygon of fewer than three points, or whose
+    coordinates are not all finite.
     """
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,29 @@ def arguments(root: Path, folder: str, overrides: list[str], **flags: bool) -> N
 
 def prepared(root: Path, folder: str, overrides: list[str], **flags: bool) -> CfgNode:
     return setup(arguments(root, folder, overrides, **flags))
+
+
+BAD_BOXES = [[5, 5, 0, 20], [90, 5, 10, 10], [float("nan"), 5, 10, 10]]  # x, y, width, height in pictures of 64 x 64
+
+
+def set_with_bad_boxes(root: Path) -> str:
+    """DATASETS.CUSTOM for the made training images, with a triangle for each of the bad boxes in the first."""
+    path, images = root / "shapes" / "instances_train.json", root / "shapes" / "train" / "images"
+    content = json.loads(path.read_text())
+    first, category = content["images"][0]["id"], content["categories"][0]["id"]
+    for number, box in enumerate(BAD_BOXES):
+        triangle = {"segmentation": [[5, 5, 25, 5, 25, 25]], "bbox": box, "area": 200, "iscrowd": 0}
+        content["annotations"].append({"id": 9000 + number, "image_id": first, "category_id": category, **triangle})
+    path.write_text(json.dumps(content))
+    return str([{"NAME": "bad", "IMAGES": str(images), "INSTANCES": str(path)}])
+
+
+def test_training_leaves_bad_boxes_of_a_json_out_and_counts_them(root: Path, caplog) -> None:
+    own = ["DATASETS.CUSTOM", set_with_bad_boxes(root), "DATASETS.TRAIN", "('bad',)", "DATASETS.TEST", "()"]
+    Trainer(prepared(root, "mask_rcnn", own)).train()
+    (said,) = [line for line in caplog.messages if line.startswith("Left out")]
+    assert said.startswith("Left out 3 truth boxes")
+    assert all(f"annotation {9000 + number}: bbox" in said for number in range(3))
 
 
 @pytest.mark.parametrize("model", MODELS)

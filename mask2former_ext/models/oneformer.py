@@ -214,7 +214,7 @@ class OneFormer(Mask2Former):
         return self.infer_in_groups(batched_inputs, functools.partial(self._answer_each, tasks=tasks))
 
     def _answer_each(self, batched_inputs: list[dict], images: ImageList, tasks: Sequence[str]) -> list[dict]:
-        head = self.sem_seg_head
+        head: Any = self.sem_seg_head
         mask_features, memory = head.pixel_decoder(self.backbone(images.tensor))
         results: list[dict] = [{} for _ in batched_inputs]
         for task in tasks:

@@ -53,7 +53,7 @@ class TransformersContest:
     def stages(self, folder: str, device: str) -> tuple[Job, list[tuple[str, torch.nn.Module, str]]]:
         model = _our_model(folder, device).eval()
         return lambda: model(_our_inputs()), [
-            ("preprocess", model, "preprocess"),
+            ("preprocess", model, "batch"),
             ("backbone", model.backbone, "forward"),
             ("pixel decoder", model.sem_seg_head.pixel_decoder, "forward"),
             ("transformer decoder", model.sem_seg_head.predictor, "forward"),

@@ -45,7 +45,7 @@ class ImageModel(nn.Module):
     def infer_in_groups(
         self, batched_inputs: list[dict], infer: Callable[[list[dict], ImageList], list[dict]]
     ) -> list[dict]:
-        """What `infer` answers to the inputs of one padded size and their batch, for all sizes, in the inputs' order."""
+        """What `infer` answers to the inputs of each padded size and their batch, in the order of all inputs."""
         results: list[dict] = [{} for _ in batched_inputs]
         for group in self._groups_of_one_padded_size(batched_inputs):
             members = [batched_inputs[index] for index in group]

@@ -31,8 +31,8 @@ from mask2former_ext.layers.pyramid import convolution
 from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
 from mask2former_ext.layers.transformer import MLP, TransformerDecoder, tokens_of
 from mask2former_ext.losses import PointCriterion, Target
-from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
 from mask2former_ext.models.image_model import name_of
+from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
 
 MAX_LOGIT_SCALE = 100.0
 

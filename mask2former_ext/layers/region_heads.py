@@ -72,8 +72,12 @@ class MaskHead(nn.Module):
         """(R, C, M / 2, M / 2), classes (R,) -> logits (R, M, M) of the mask of each region's class."""
         for number in range(1, self.num_convs + 1):
             x = self.get_submodule(f"mask_fcn{number}")(x)
-        logits = self.predictor(F.relu(self.deconv(x), inplace=True))
-        return of_class(logits, classes)
+        x = F.relu(self.deconv(x), inplace=True)
+        # Of the predictor's 1 x 1 convolution only the row of the region's class is worked out.
+        weight, bias = self.predictor.weight.flatten(1), self.predictor.get_parameter("bias")
+        row = classes if len(weight) > 1 else torch.zeros_like(classes)
+        logits = torch.baddbmm(bias[row][:, None, None], weight[row][:, None], x.flatten(2))
+        return logits.view(-1, *x.shape[2:])
 
 
 def of_class(x: Tensor, classes: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ from mask2former_ext.postprocess import boxes_of_masks
 
 logger = logging.getLogger(__name__)
 
+# Regions whose masks are worked out together in inference: of a hundred the mask head would hold 300 MB.
+MASKS_AT_A_TIME = 16
+
 
 @dataclass
 class Truth:
@@ -169,12 +172,16 @@ class RoIHeads(nn.Module):
         outputs = {"class logits": list(logits_of), "box deltas": list(deltas_of)}
         check_finite(outputs, part="box head", names=names, together=False)
         found = [self.select(*each) for each in zip(logits_of, deltas_of, proposals, image_sizes, strict=True)]
-        if self.mask_pooler is None or self.mask_head is None:
-            return found
-        pooled = self.mask_pooler(maps, [x.boxes for x in found])
-        mask_probs = self.mask_head(pooled, torch.cat([x.classes for x in found])).float().sigmoid()
-        parts = mask_probs.split([len(x.boxes) for x in found])
-        return [x._replace(mask_probs=part) for x, part in zip(found, parts, strict=True)]
+        return found if self.mask_head is None else self.with_masks(maps, found)
+
+    def with_masks(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
+        """What is found in each image, with its masks."""
+        assert self.mask_pooler is not None and self.mask_head is not None, "no mask head was built"
+        pooled, classes = self.mask_pooler(maps, [x.boxes for x in found]), torch.cat([x.classes for x in found])
+        parts = zip(pooled.split(MASKS_AT_A_TIME), classes.split(MASKS_AT_A_TIME), strict=True)
+        mask_probs = torch.cat([self.mask_head(*part).float().sigmoid() for part in parts])
+        mask_probs_of = mask_probs.split([len(x.boxes) for x in found])
+        return [x._replace(mask_probs=each) for x, each in zip(found, mask_probs_of, strict=True)]
 
     def select(self, logits: Tensor, deltas: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> Detections:
         """Every class of a region with enough score is a candidate; of those of one class that overlap, the best."""

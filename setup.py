@@ -28,10 +28,12 @@ REQUIRES = [
 
 TRANSFORMERS = "transformers>=4.46,<6"
 ONEFORMER = "open_clip_torch>=2.26.1,<4"  # CLIP's vocabulary, which training OneFormer needs
-TEST = ["pytest>=8.2,<10", "torchmetrics>=1.4,<2", TRANSFORMERS, ONEFORMER]
+VIDEO = "av>=14,<19"  # PyAV, FFmpeg with it
+TEST = ["pytest>=8.2,<10", "torchmetrics>=1.4,<2", TRANSFORMERS, ONEFORMER, VIDEO]
 
 EXTRAS = {
     "oneformer": [ONEFORMER],
+    "video": [VIDEO],
     "test": TEST,
     "benchmark": [TRANSFORMERS],
     "dev": [*TEST, "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.5"],

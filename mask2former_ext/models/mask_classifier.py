@@ -8,6 +8,8 @@ h, w pixels of the predicted masks (stride 4 of the padded image).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +44,8 @@ def add_mask_classifier_config(cfg: CN) -> None:
     node.MIN_CLASS_PROB = 0.0
     # ... and its segment stays if at least this fraction of the query's mask (probability >= 0.5) is left to it.
     node.MIN_VISIBLE_FRACTION = 0.0
+    # Instance: those that score less are left out.
+    node.MIN_INSTANCE_SCORE = 0.0
     # Bring masks to the output size before the semantic scores are formed; always so if panoptic or instance is on.
     node.RESIZE_MASKS_FIRST = False
     # Weights of the losses and, the same, of the matching cost.
@@ -64,6 +68,7 @@ class InferenceOptions:
     resize_masks_first: bool
     detections_per_image: int
     things_only: bool  # no instance of a stuff class
+    min_instance_score: float = 0.0
 
     def only(self, task: str) -> InferenceOptions:
         """The same for one of "semantic", "instance", "panoptic", which is answered as it is among the others."""
@@ -85,6 +90,7 @@ class InferenceOptions:
             resize_masks_first=node.RESIZE_MASKS_FIRST or node.INSTANCE_ON or node.PANOPTIC_ON,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
             things_only=node.PANOPTIC_ON,
+            min_instance_score=node.MIN_INSTANCE_SCORE,
         )
 
 
@@ -187,6 +193,18 @@ class MaskClassifier(Segmenter):
         self.inference = inference
         self.register_buffer("is_thing", is_thing, persistent=False)
 
+    @contextmanager
+    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:
+        """Within it, only `task` is answered (None: all that are switched on), at this threshold (None: its own)."""
+        options = self.inference
+        self.inference = options if task is None else options.only(task)
+        if threshold is not None:
+            self.inference = replace(self.inference, min_class_prob=threshold, min_instance_score=threshold)
+        try:
+            yield
+        finally:
+            self.inference = options
+
     def losses(
         self,
         outputs: dict,
@@ -258,6 +276,7 @@ class MaskClassifier(Segmenter):
                 resized,
                 max_instances=options.detections_per_image,
                 keep_class=self.is_thing if options.things_only else None,
+                min_score=options.min_instance_score,
             )
             result["instances"] = Instances(
                 output_size,

@@ -1,0 +1,183 @@
+"""The questions of the web page and their answers, without the page: a file's bytes in, what viewer.js shows out.
+
+Nothing is written to disk and nothing is remembered. What a person can do wrong comes back as a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+import mask2former_ext as m
+from mask2former_ext import visualize
+from mask2former_ext.architecture import answered_tasks
+from mask2former_ext.data.image_io import BrokenImageError, read_image
+from mask2former_ext.results import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
+
+JPEG_QUALITY = 92
+LONGEST_NAME = 80
+
+
+class Refused(ValueError):
+    """A question that is not answered; the text is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one question may hold."""
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000  # of a picture as it comes
+    max_size: int = 1280  # px, longer side; a larger picture is shrunk to it
+
+    @property
+    def max_request(self) -> int:
+        """Bytes of a request with the largest file in base64 and all that lies around it."""
+        return self.max_bytes * 4 // 3 + 100_000
+
+
+class NamedBytes(io.BytesIO):
+    """A file in memory that messages call by its name."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Answerer:
+    """Answers questions about pictures by one of several models."""
+
+    def __init__(self, predictors: Mapping[str, m.Predictor], limits: Limits):
+        self.predictors, self.limits = dict(predictors), limits
+
+    def tasks(self, model: str) -> list[str]:
+        """What the model can be asked for."""
+        return answered_tasks(self.predictors[model].cfg)
+
+    def default_threshold(self, model: str, task: str) -> float:
+        """The threshold at which the model answers if nobody asks for another."""
+        if task == "semantic":
+            return 0.0
+        if task == "instance":
+            return DEFAULT_INSTANCE_SCORE
+        return self.predictors[model].panoptic_threshold
+
+    def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
+        """`message` and `error`; of a picture that could be read also what `shown` and `downloads` say.
+
+        upload: {"name": str, "data": base64}, or None before there is one. The other three are what the page offers,
+        but nothing is taken for granted.
+        """
+        if upload is None:
+            return {"error": False, "message": ""}
+        try:
+            self._check(model, task, threshold)
+            name, data = self._received(upload)
+            image = self._image(NamedBytes(data, name))
+        except (Refused, BrokenImageError) as error:
+            return {"error": True, "message": f"{error}."}
+        predictor, start = self.predictors[model], time.perf_counter()
+        result = predictor(image, task=task, threshold=threshold)
+        seconds = time.perf_counter() - start
+        found = segmentations(result, predictor.metadata, threshold=threshold, tasks=[task])[task]
+        height, width = image.shape[:2]
+        count = f"{len(found.segments)} segment" + "s" * (len(found.segments) != 1)
+        message = f"{name}, {width} x {height}: {count} ({task}) in {seconds:.2f} s."
+        return {"error": False, "message": message, **shown(image, found), "files": downloads(name, found)}
+
+    def _check(self, model: Any, task: Any, threshold: Any) -> None:
+        if not isinstance(model, str) or model not in self.predictors:
+            raise Refused(f"there is no model '{model}' here, but {', '.join(self.predictors)}")
+        if task not in self.tasks(model):
+            raise Refused(f"{model} does not answer the task '{task}', but {', '.join(self.tasks(model))}")
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise Refused(f"the threshold is {threshold}, but must lie in [0, 1]")
+
+    def _received(self, upload: Any) -> tuple[str, bytes]:
+        """(the file's name without any folder, its bytes)."""
+        try:
+            name, data = upload["name"], base64.b64decode(upload["data"], validate=True)
+            name = PurePosixPath(name.replace("\\", "/")).name[-LONGEST_NAME:] or "picture"
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise Refused("This is not a file as the page sends it") from error
+        if len(data) > self.limits.max_bytes:
+            raise Refused(f"{name} has {len(data) / 1e6:.1f} MB, but at most {self.limits.max_bytes / 1e6:g} MB are taken")
+        return name, data
+
+    def _image(self, file: NamedBytes) -> NDArray[np.uint8]:
+        """RGB uint8 (H, W, 3), upright, its longer side at most `limits.max_size`."""
+        try:
+            with Image.open(file) as header:
+                width, height = header.size
+        except UnidentifiedImageError as error:
+            raise Refused(f"{file} is no picture that can be read") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise Refused(f"{file} cannot be read ({error})") from error
+        if width * height > self.limits.max_pixels:
+            most = f"{self.limits.max_pixels / 1e6:g} megapixels"
+            raise Refused(f"{file} has {width} x {height} pixels, but at most {most} are taken")
+        file.seek(0)
+        image = read_image(file, "RGB")
+        longer = max(image.shape[:2])
+        if longer <= self.limits.max_size:
+            return image
+        height, width = (max(1, round(side * self.limits.max_size / longer)) for side in image.shape[:2])
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
+    """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments."""
+    height, width = found.size
+    colors = visualize.segment_colors(found)
+    segments = [
+        {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color}
+        for s, color in zip(found.segments, colors, strict=True)
+    ]
+    return {
+        "width": width,
+        "height": height,
+        "segments": segments,
+        "picture": _base64(_encoded(image, "JPEG", quality=JPEG_QUALITY)),
+        "map": _base64(zlib.compress(found.index_map.astype("<u2").tobytes(), level=1)),
+    }
+
+
+def downloads(name: str, found: Segmentation) -> list[dict[str, str]]:
+    """Label file and json as links that hold their file."""
+    stem, (height, width), files = PurePosixPath(name).stem, found.size, []
+    labels = found.labels()
+    if labels is not None:
+        png = _base64(_encoded(labels, "PNG"))
+        files.append(_link("Labels (PNG)", f"{stem}_{found.task}_labels.png", "image/png", png))
+    content = {"file_name": name, "height": height, "width": width, found.task: found.content()}
+    files.append(_link("Segments (json)", f"{stem}.json", "application/json", _base64(json.dumps(content).encode())))
+    return files
+
+
+def _link(label: str, name: str, kind: str, data: str) -> dict[str, str]:
+    return {"label": label, "name": name, "url": f"data:{kind};base64,{data}"}
+
+
+def _encoded(pixels: NDArray[Any], file_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,13 +1,16 @@
 """Draw segmentations over images: outlined translucent masks with names and scores that can be read.
 
-Shapes: H, W pixels of the image; K classes; N instances. Images are RGB uint8 (H, W, 3). A picture whose short side is
+Shapes: H, W pixels of the image; K classes; N segments. Images are RGB uint8 (H, W, 3). A picture whose short side is
 below `READABLE_SIDE` pixels is enlarged by a whole factor first, so that text fits into it; `enlarge` does the same
 to the plain image.
+
+Masks are painted by way of one map of what lies on top at each pixel: the time does not grow with their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import cv2
@@ -16,14 +19,36 @@ import supervision as sv
 import torch
 from detectron2.structures import Instances
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
-from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import read_panoptic
-from mask2former_ext.data.separated import is_separated
 from mask2former_ext.data.targets import panoptic_ids
+from mask2former_ext.label_places import label_centres
+from mask2former_ext.results import (
+    UNLABELLED,
+    Segment,
+    Segmentation,
+    class_map_segmentation,
+    class_name,
+    instance_segmentation,
+    panoptic_segmentation,
+)
+
+__all__ = [
+    "UNLABELLED",
+    "Colors",
+    "class_name",
+    "draw",
+    "draw_instances",
+    "draw_panoptic",
+    "draw_semantic",
+    "enlarge",
+    "panoptic_truth",
+    "side_by_side",
+]
 
 READABLE_SIDE = 400
-UNLABELLED = -1
+DEFAULT_ALPHA = 0.5
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), then Paul Tol's muted scheme (sronpersonalpages.nl/~pault): made to
 # be told apart with any kind of colour vision. A picture of more than 16 classes repeats some; names tell those apart.
@@ -31,15 +56,76 @@ _PALETTE = sv.ColorPalette.from_hex(
     "#E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7 #332288"
     " #88CCEE #117733 #DDCC77 #882255 #44AA99 #CC6677 #999933 #AA4499".split()
 )
+_RGB = np.array([color.as_rgb() for color in _PALETTE.colors], dtype=np.uint8)
 _DARK, _LIGHT = sv.Color(r=0, g=0, b=0), sv.Color(r=255, g=255, b=255)
 _TEXT_COLOURS = sv.ColorPalette(
     [_DARK if 299 * c.r + 587 * c.g + 114 * c.b > 128_000 else _LIGHT for c in _PALETTE.colors]
 )
-_OPACITY = 0.5
+_TITLE = len(_PALETTE.colors)  # place of white, behind the palette's own: the ground of what names no segment
 _LABEL_PADDING = 3
 
 Image = NDArray[np.uint8]
 ColorBy = Literal["class", "instance"]
+Legend = Literal["below", "inside"]
+
+
+class Colors:
+    """Which colour of the palette each class or each track has, kept over the frames of a video.
+
+    A newcomer gets its own place (number modulo 16), or the next that nobody has had, else the next that nobody has in
+    the picture. The last `REMEMBERED` are remembered.
+    """
+
+    REMEMBERED = 1024
+
+    def __init__(self) -> None:
+        self._slot_of: dict[Any, int] = {}
+
+    def slots(self, keys: Sequence[int]) -> NDArray[np.int64]:
+        """Places in the palette (N) of the classes or tracks `keys` (N) of one picture."""
+        size = len(_RGB)
+        shown = {self._slot_of[key] for key in keys if key in self._slot_of}
+        for key in sorted(set(keys)):
+            if key not in self._slot_of:
+                turns = [(key + step) % size for step in range(size)]
+                ever = set(self._slot_of.values())
+                free = [t for t in turns if t not in ever] or [t for t in turns if t not in shown] or turns
+                self._slot_of[key] = free[0]
+                shown.add(free[0])
+            self._slot_of[key] = self._slot_of.pop(key)  # now the one used last
+        while len(self._slot_of) > max(self.REMEMBERED, len(set(keys))):
+            del self._slot_of[next(iter(self._slot_of))]
+        return np.array([self._slot_of[key] for key in keys], dtype=np.int64)
+
+
+def draw(
+    image: Image,
+    found: Segmentation,
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    color_by: ColorBy | None = None,
+    colors: Colors | None = None,
+    legend: Legend = "below",
+) -> Image:
+    """The image with what was found in it: a new picture, enlarged if the image is small.
+
+    alpha: opacity of the masks, from 0 (outlines alone) to 1. color_by: "class", or "instance" (which is the track in
+    a video); None: instances by instance, all else by class. colors: those of the frames before. legend: a semantic
+    picture names its classes in a strip below it, with each one's share of the pixels, or in its corner, which leaves
+    its size as it is.
+    Raises ValueError if `found` is of another size than the image.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, but must lie in [0, 1]")
+    if found.size != image.shape[:2]:
+        raise ValueError(f"a mask of {found.size} pixels cannot be drawn on an image of {image.shape[:2]}")
+    slots = (colors or Colors()).slots(_color_keys(found, color_by))
+    if not found.has_masks:
+        return _draw_boxes(image, found.segments, slots)
+    picture = _paint(image, found.index_map, slots, alpha)
+    if found.task == "semantic":
+        return _add_legend(picture, found, slots, legend)
+    return _name_segments(picture, found, slots)
 
 
 def draw_semantic(image: Image, class_map: NDArray[np.integer], metadata: Any) -> Image:
@@ -48,15 +134,7 @@ def draw_semantic(image: Image, class_map: NDArray[np.integer], metadata: Any) -
     `class_map` (H, W) holds contiguous classes and UNLABELLED, which stays uncoloured. The legend gives each class's
     share of the pixels, largest first.
     """
-    classes, areas = np.unique(class_map[class_map != UNLABELLED], return_counts=True)
-    order = np.argsort(-areas, kind="stable")
-    classes, areas = classes[order], areas[order]
-    masks = _stack([class_map == k for k in classes], image)
-    colours = _colour_slots(classes)
-    picture = _draw_masks(image, masks, colours)
-    shares = [f"{share:.0f}%" if share >= 1 else "<1%" for share in 100 * areas / class_map.size]
-    entries = [f"{class_name(metadata, k)} {share}" for k, share in zip(classes.tolist(), shares, strict=True)]
-    return _add_legend(picture, entries, colours)
+    return draw(image, class_map_segmentation(class_map, metadata, int(class_map.max(initial=0)) + 1))
 
 
 def draw_instances(
@@ -67,17 +145,7 @@ def draw_instances(
     `instances` needs pred_classes, scores and pred_masks (N, H, W), or pred_boxes if it has no masks: then these are
     drawn. Where masks overlap the smaller one lies on top.
     """
-    instances = instances.to(torch.device("cpu"))
-    kept = instances[instances.scores >= min_score]
-    classes = np.asarray(kept.pred_classes, dtype=int)
-    texts = [
-        f"{class_name(metadata, k, is_thing=True)} {score:.2f}"
-        for k, score in zip(classes.tolist(), kept.scores.tolist(), strict=True)
-    ]
-    if not kept.has("pred_masks"):
-        return _draw_boxes(image, kept.pred_boxes.tensor.numpy(), _colours(classes, color_by), texts)
-    masks = _stack(list(np.asarray(kept.pred_masks).astype(bool)), image)
-    return _draw_labelled(image, masks, _colours(classes, color_by), texts)
+    return draw(image, instance_segmentation(instances, metadata, min_score), color_by=color_by)
 
 
 def draw_panoptic(
@@ -92,17 +160,7 @@ def draw_panoptic(
     `panoptic_seg` is what a model returns under that name: ids (H, W), 0 where nothing, and segments with id,
     category_id (contiguous), optionally isthing and score.
     """
-    ids, segments = panoptic_seg
-    ids = np.asarray(torch.as_tensor(ids).cpu())
-    # Where things and stuff are numbered apart, stuff takes the colours after those of the things.
-    stuff_shift = len(thing_names(metadata)) if metadata is not None and is_separated(metadata) else 0
-    classes = [s["category_id"] + (0 if s.get("isthing", False) else stuff_shift) for s in segments]
-    masks = _stack([ids == segment["id"] for segment in segments], image)
-    texts = []
-    for segment in segments:
-        score = f" {segment['score']:.2f}" if "score" in segment else ""
-        texts.append(class_name(metadata, segment["category_id"], segment.get("isthing", False)) + score)
-    return _draw_labelled(image, masks, _colours(np.array(classes, dtype=int), color_by), texts)
+    return draw(image, panoptic_segmentation(panoptic_seg, metadata), color_by=color_by)
 
 
 def panoptic_truth(record: Mapping[str, Any]) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
@@ -110,9 +168,19 @@ def panoptic_truth(record: Mapping[str, Any]) -> tuple[NDArray[np.int32], list[d
     return panoptic_ids(read_panoptic(record["pan_seg_file_name"])), record["segments_info"]
 
 
+def side_by_side(pictures: Mapping[str, Image]) -> Image:
+    """The pictures in a row, each with its name in its corner; shorter ones are filled up with white below."""
+    height = max(picture.shape[0] for picture in pictures.values())
+    columns = []
+    for name, picture in pictures.items():
+        titled = _write(picture.copy(), [name], [(0.0, 0.0)], [_TITLE])
+        columns.append(np.pad(titled, ((0, height - len(titled)), (0, 0), (0, 0)), constant_values=255))
+    return np.concatenate(columns, axis=1)
+
+
 def enlarge(image: Image) -> Image:
     """The image at the size at which it is drawn on."""
-    factor = _factor(image)
+    factor = _factor(image.shape)
     if factor == 1:
         return np.ascontiguousarray(image)
     size = (image.shape[1] * factor, image.shape[0] * factor)
@@ -120,109 +188,116 @@ def enlarge(image: Image) -> Image:
     return np.asarray(larger, dtype=np.uint8)
 
 
-def class_name(metadata: Any, k: int, is_thing: bool = False) -> str:
-    """Name of contiguous class k, sought among the things first if it is one; its number where `metadata` has none."""
-    if metadata is None:
-        return f"class {k}"
-    names = dict(enumerate(metadata.get("stuff_classes") or metadata.get("thing_classes") or []))
-    if is_thing:
-        names.update(thing_names(metadata))
-    return names.get(k, f"class {k}")
+def _factor(shape: Sequence[int]) -> int:
+    return -(-READABLE_SIDE // min(shape[:2]))
 
 
-def _stack(masks: list[NDArray[np.bool_]], image: Image) -> NDArray[np.bool_]:
-    """Masks of (H, W) -> (N, H, W), also for N = 0. ValueError if they are not of the image's size."""
-    height, width = image.shape[:2]
-    for mask in masks:
-        if mask.shape != (height, width):
-            raise ValueError(f"a mask of {mask.shape} pixels cannot be drawn on an image of {(height, width)}")
-    return np.stack(masks) if masks else np.zeros((0, height, width), dtype=bool)
-
-
-def _factor(image: Image) -> int:
-    return -(-READABLE_SIDE // min(image.shape[:2]))
-
-
-def _colour_slots(classes: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Classes (N) -> places in the palette (N): a class's own place, or the next that no other class has taken."""
-    size = len(_PALETTE.colors)
-    slot_of: dict[int, int] = {}
-    for k in np.unique(classes).tolist():
-        slot = k % size
-        while slot in slot_of.values() and len(slot_of) < size:
-            slot = (slot + 1) % size
-        slot_of[k] = slot
-    return np.array([slot_of[k] for k in classes.tolist()], dtype=np.int64)
-
-
-def _draw_masks(image: Image, masks: NDArray[np.bool_], colours: NDArray[np.integer]) -> Image:
-    """Enlarge the image; fill and outline each mask (of the image's own size) in place `colours[i]` of the palette."""
-    picture, factor = enlarge(image), _factor(image)
-    if len(masks) == 0:
-        return picture
-    masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
-    detections = sv.Detections(xyxy=sv.mask_to_xyxy(masks).astype(float), mask=masks, class_id=colours)
-    bgr = _swap_channels(picture)  # supervision draws in OpenCV's order
-    bgr = sv.MaskAnnotator(_PALETTE, opacity=_OPACITY).annotate(bgr, detections)
-    outline = sv.PolygonAnnotator(_PALETTE, thickness=_line_width(picture))
-    return _swap_channels(outline.annotate(bgr, detections))
-
-
-def _colours(classes: NDArray[np.integer], color_by: ColorBy) -> NDArray[np.integer]:
-    """Classes of N segments -> their places in the palette (N)."""
-    if color_by not in ("class", "instance"):
+def _color_keys(found: Segmentation, color_by: ColorBy | None) -> list[int]:
+    if color_by not in (None, "class", "instance"):
         raise ValueError(f"color_by is '{color_by}', but must be 'class' or 'instance'")
-    return _colour_slots(classes) if color_by == "class" else np.arange(len(classes))
+    if color_by is None:
+        color_by = "instance" if found.task == "instance" else "class"
+    if color_by == "class" or found.task == "semantic":
+        return [segment.color_key for segment in found.segments]
+    return [place if s.track_id is None else s.track_id - 1 for place, s in enumerate(found.segments)]
 
 
-def _draw_boxes(image: Image, xyxy: NDArray[np.floating], colours: NDArray[np.integer], texts: list[str]) -> Image:
-    """Outline each box (N, 4; x0, y0, x1, y1 in pixels of the image) and write its text over it."""
-    picture = enlarge(image)
-    if len(xyxy) == 0:
+def _paint(image: Image, index_map: NDArray[Any], slots: NDArray[np.integer], alpha: float) -> Image:
+    """Enlarge the image; fill each place of the map with its colour, its outline unmixed."""
+    picture, factor = enlarge(image), _factor(image.shape)
+    if len(slots) == 0:
+        return picture.copy()
+    table = np.zeros((max(256, len(slots) + 1), 3), dtype=np.uint8)
+    table[1 : len(slots) + 1] = _RGB[slots]
+    paint = cv2.applyColorMap(index_map, table[:, None]) if index_map.dtype == np.uint8 else table[index_map]
+    covered, outline = (index_map > 0).view(np.uint8), index_map
+    if factor > 1:
+        size = (picture.shape[1], picture.shape[0])
+        paint, covered, outline = (cv2.resize(a, size, interpolation=cv2.INTER_NEAREST) for a in (paint, covered, outline))
+    drawn = picture.copy()
+    cv2.copyTo(cv2.addWeighted(paint, alpha, picture, 1 - alpha, 0), covered, drawn)
+    cv2.copyTo(paint, _rim(outline, _line_width(picture)), drawn)
+    return drawn
+
+
+def _rim(index_map: NDArray[Any], width: int) -> NDArray[np.uint8]:
+    """1 at the pixels (H, W) of every place that lie within `width` of another place or of nothing, else 0."""
+    kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
+    differs = cv2.dilate(index_map, kernel) != cv2.erode(index_map, kernel)
+    return np.asarray(differs & (index_map > 0)).view(np.uint8)
+
+
+def _draw_boxes(image: Image, segments: Sequence[Segment], slots: NDArray[np.integer]) -> Image:
+    """Outline each segment's box and write its name over it."""
+    picture = enlarge(image).copy()
+    if len(segments) == 0:
         return picture
-    xyxy = xyxy * float(_factor(image))
-    boxes = sv.Detections(xyxy=xyxy, class_id=colours)
-    outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(_swap_channels(picture), boxes)
-    return _write(_swap_channels(outlined), texts, xyxy, colours, text_position=sv.Position.TOP_LEFT)
+    xyxy = np.array([segment.box for segment in segments]) * float(_factor(image.shape))
+    boxes = sv.Detections(xyxy=xyxy, class_id=slots)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # supervision draws in OpenCV's order
+    outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(bgr, boxes)
+    texts = [_text(segment) for segment in segments]
+    sizes = _text_sizes(texts, _font_size(picture))
+    corners = [(x, max(0.0, y - height)) for (x, y), (_, height) in zip(xyxy[:, :2].tolist(), sizes, strict=True)]
+    return _write(cv2.cvtColor(outlined, cv2.COLOR_BGR2RGB), texts, corners, slots)
 
 
-def _draw_labelled(image: Image, masks: NDArray[np.bool_], colours: NDArray[np.integer], texts: list[str]) -> Image:
-    """Draw the masks and write each text on its mask, moved where it would cover another."""
-    picture, factor = _draw_masks(image, masks, colours), _factor(image)
-    shown = np.flatnonzero(masks.any(axis=(1, 2)))
-    if len(shown) == 0:
+def _text(segment: Segment) -> str:
+    score = "" if segment.score is None else f" {segment.score:.2f}"
+    number = "" if segment.track_id is None else f" #{segment.track_id}"
+    return f"{segment.name}{number}{score}"
+
+
+def _name_segments(picture: Image, found: Segmentation, slots: NDArray[np.integer]) -> Image:
+    """Write each segment's name and score where they can be read."""
+    shown = [place for place, segment in enumerate(found.segments) if segment.area]
+    if not shown:
         return picture
-    places = np.array([_innermost_point(masks[i]) for i in shown], dtype=float) * factor
-    return _write(
-        picture,
-        [texts[i] for i in shown],
-        np.concatenate([places, places], axis=1),
-        colours[shown],
-        text_position=sv.Position.CENTER,
-        smart_position=True,
-    )
+    factor = _factor(found.size)
+    texts = [_text(found.segments[place]) for place in shown]
+    sizes = _text_sizes(texts, _font_size(picture))
+    index_map = found.index_map
+    if len(shown) < len(found.segments):
+        table = np.zeros(len(found.segments) + 1, dtype=index_map.dtype)
+        table[[place + 1 for place in shown]] = np.arange(1, len(shown) + 1)
+        index_map = table[index_map]
+    boxes = [found.segments[place].box for place in shown]
+    centres = factor * label_centres(index_map, boxes, [(w / factor, h / factor) for w, h in sizes])
+    corners = [(x - w / 2, y - h / 2) for (x, y), (w, h) in zip(centres.tolist(), sizes, strict=True)]
+    return _write(picture, texts, corners, slots[shown])
 
 
 def _write(
-    picture: Image, texts: list[str], xyxy: NDArray[np.floating], colours: NDArray[np.integer], **placing: Any
+    picture: Image, texts: Sequence[str], corners: Sequence[tuple[float, float]], slots: Sequence[int] | NDArray[Any]
 ) -> Image:
-    """Write each text at its box (x0, y0, x1, y1) on a ground of its colour, in black or white."""
-    annotator = sv.RichLabelAnnotator(
-        _PALETTE, text_color=_TEXT_COLOURS, font_size=_font_size(picture), text_padding=_LABEL_PADDING, **placing
+    """Write each text, its top left corner given, on a ground of its colour, in black or white, into the picture."""
+    xyxy = np.array([(x, y, x, y) for x, y in corners])
+    # BOTTOM_LEFT puts a text below the box's bottom left corner.
+    labels = sv.Detections(xyxy=xyxy, class_id=np.asarray(slots, dtype=int))
+    annotator = _label_annotator(_font_size(picture))
+    return np.array(annotator.annotate(PillowImage.fromarray(picture), labels, labels=list(texts)))
+
+
+@lru_cache(maxsize=8)
+def _label_annotator(font_size: int) -> sv.RichLabelAnnotator:
+    return sv.RichLabelAnnotator(
+        sv.ColorPalette([*_PALETTE.colors, _LIGHT]),
+        text_color=sv.ColorPalette([*_TEXT_COLOURS.colors, _DARK]),
+        font_size=font_size,
+        text_padding=_LABEL_PADDING,
+        text_position=sv.Position.BOTTOM_LEFT,
     )
-    labels = sv.Detections(xyxy=xyxy, class_id=colours)
-    return _swap_channels(annotator.annotate(_swap_channels(picture), labels, labels=texts))
 
 
-def _swap_channels(image: Image) -> Image:
-    return np.ascontiguousarray(image[..., ::-1])
+@lru_cache(maxsize=4096)
+def _text_size(text: str, font_size: int) -> tuple[float, float]:
+    """(width, height) px of a text on its ground."""
+    left, top, right, bottom = _label_annotator(font_size).font.getbbox(text)
+    return right - left + 2 * _LABEL_PADDING, bottom - top + 2 * _LABEL_PADDING
 
 
-def _innermost_point(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """(x, y) of the pixel farthest from the mask's edge: unlike the centre of mass it lies inside a bent mask."""
-    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    y, x = np.unravel_index(np.argmax(distance), distance.shape)
-    return int(x), int(y)
+def _text_sizes(texts: Sequence[str], font_size: int) -> list[tuple[float, float]]:
+    return [_text_size(text, font_size) for text in texts]
 
 
 def _line_width(picture: Image) -> int:
@@ -233,18 +308,34 @@ def _font_size(picture: Image) -> int:
     return max(12, round(picture.shape[1] / 70))
 
 
-def _add_legend(picture: Image, entries: list[str], colours: NDArray[np.integer]) -> Image:
-    """Append a white strip of names on grounds of their colours, in as many columns as fit."""
-    if not entries:
+def _add_legend(picture: Image, found: Segmentation, slots: NDArray[np.integer], legend: Legend) -> Image:
+    """The names of the classes on grounds of their colours: in a white strip below, or in the corner of the picture."""
+    if not found.segments:
         return picture
+    if legend == "inside":
+        return _add_names(picture, found, slots)
+    order = sorted(range(len(found.segments)), key=lambda place: -(found.segments[place].area or 0))
+    pixels = found.size[0] * found.size[1]
+    entries = [f"{found.segments[place].name} {_share(found.segments[place].area or 0, pixels)}" for place in order]
     size = _font_size(picture)
     row_height, column_width = size + 4 * _LABEL_PADDING, int(size * (0.62 * max(map(len, entries)) + 1.5))
     columns = max(1, picture.shape[1] // column_width)
     rows = -(-len(entries) // columns)
     strip = np.full((rows * row_height + 2 * _LABEL_PADDING, picture.shape[1], 3), 255, dtype=np.uint8)
-    places = np.arange(len(entries))
-    corners = np.stack([places % columns * column_width, places // columns * row_height], axis=1) + 2 * _LABEL_PADDING
-    # BOTTOM_LEFT puts a text below the box's bottom left corner.
-    below = sv.Position.BOTTOM_LEFT
-    xyxy = np.concatenate([corners, corners], axis=1).astype(float)
-    return np.concatenate([picture, _write(strip, entries, xyxy, colours, text_position=below)])
+    edge = 2 * _LABEL_PADDING
+    corners = [(edge + i % columns * column_width, edge + i // columns * row_height) for i in range(len(entries))]
+    return np.concatenate([picture, _write(strip, entries, corners, slots[order])])
+
+
+def _share(area: int, pixels: int) -> str:
+    share = 100 * area / pixels
+    return f"{share:.0f}%" if share >= 1 else "<1%"
+
+
+def _add_names(picture: Image, found: Segmentation, slots: NDArray[np.integer]) -> Image:
+    """The names, by class, from the lower left corner upwards, as far as they fit."""
+    names = [segment.name for segment in found.segments]
+    row_height = max(height for _, height in _text_sizes(names, _font_size(picture))) + _LABEL_PADDING
+    fitting = names[: int(picture.shape[0] // row_height)]
+    corners = [(0.0, picture.shape[0] - (len(fitting) - i) * row_height) for i in range(len(fitting))]
+    return _write(picture, fitting, corners, slots[: len(fitting)])

@@ -1,0 +1,118 @@
+"""Where the names of segments go so that they can be read: in their segment if there is room, not on each other.
+
+Shapes: H, W pixels of the map; N segments. Points are (x, y), sizes (width, height), in pixels of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Places are sought on a map of about this many pixels a side: finer ones cost time and move a text by a hair.
+_SHORT_SIDE = 160
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+
+def label_centres(
+    index_map: NDArray[Any], boxes: Sequence[Box], sizes: Sequence[tuple[float, float]]
+) -> NDArray[np.float64]:
+    """Centres (N, 2) of texts of `sizes` for the segments 1..N of a map (H, W) that lie in `boxes` (x0, y0, x1, y1).
+
+    A text lies around the pixel of its segment that is farthest from the segment's edge, unlike the centre of mass one
+    that lies inside a bent mask; where that is taken by another text, around the farthest one that is free. A segment
+    that the text would hide gets it above, below or beside itself. Where no place is free texts overlap.
+    """
+    step = max(1, min(index_map.shape) // _SHORT_SIDE)
+    coarse = np.ascontiguousarray(index_map[::step, ::step])
+    room = _distance_to_edge(coarse)
+    height, width = index_map.shape
+    centres = np.zeros((len(boxes), 2))
+    taken: list[tuple[Point, tuple[float, float]]] = []
+    for i in sorted(range(len(boxes)), key=lambda i: _area(boxes[i])):  # the larger, the more places it has
+        size = sizes[i]
+        inside = None if _would_hide(boxes[i], size) else _free_inside(coarse, room, i, boxes[i], size, taken, step)
+        if inside is None:
+            candidates = [_in_frame(point, size, width, height) for point in _around(boxes[i], size)]
+            free = (point for point in candidates if not any(_overlap(point, size, *other) for other in taken))
+            inside = next(free, candidates[0])
+        centres[i] = inside
+        taken.append((inside, size))
+    return centres
+
+
+def _distance_to_edge(index_map: NDArray[Any]) -> NDArray[np.float32]:
+    """Distance of each pixel (H, W) to the nearest one of another place, the frame being one."""
+    framed = np.pad(index_map, 1)
+    kernel = np.ones((3, 3), dtype=np.uint8)
+    within = (cv2.dilate(framed, kernel) == cv2.erode(framed, kernel)) & (framed > 0)
+    return np.asarray(cv2.distanceTransform(within.view(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1] + within[1:-1, 1:-1])
+
+
+def _free_inside(
+    coarse: NDArray[Any],
+    room: NDArray[np.float32],
+    i: int,
+    box: Box,
+    size: tuple[float, float],
+    taken: Sequence[tuple[Point, tuple[float, float]]],
+    step: int,
+) -> Point | None:
+    """The point of segment i with most room around it at which the text lies in the frame and on no other text."""
+    rows, columns = coarse.shape
+    left = max(box[0], size[0] / 2)
+    top = max(box[1], size[1] / 2)
+    right = min(box[2], columns * step - size[0] / 2)
+    bottom = min(box[3], rows * step - size[1] / 2)
+    x0, y0 = int(np.ceil(left / step)), int(np.ceil(top / step))
+    part = (slice(y0, int(bottom // step) + 1), slice(x0, int(right // step) + 1))
+    here = np.where(coarse[part] == i + 1, room[part], 0)
+    for (x, y), (other_width, other_height) in taken:
+        reach_x, reach_y = (size[0] + other_width) / 2 / step, (size[1] + other_height) / 2 / step
+        columns_near = slice(max(0, int(x / step - reach_x) - x0), max(0, int(np.ceil(x / step + reach_x)) - x0 + 1))
+        rows_near = slice(max(0, int(y / step - reach_y) - y0), max(0, int(np.ceil(y / step + reach_y)) - y0 + 1))
+        here[rows_near, columns_near] = 0
+    if here.size == 0 or here.max() <= 0:
+        return None
+    row, column = np.unravel_index(int(here.argmax()), here.shape)
+    return float((column + x0) * step), float((row + y0) * step)
+
+
+def _would_hide(box: Box, size: tuple[float, float]) -> bool:
+    """Whether a text of this size would cover most of what lies in the box."""
+    return min(box[2] - box[0], size[0]) * min(box[3] - box[1], size[1]) > 0.5 * _area(box)
+
+
+def _around(box: Box, size: tuple[float, float]) -> list[Point]:
+    """Above, below, right and left of the box, then on it, then in rows farther and farther from it."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    width, height = size
+    near = [
+        (x, box[1] - height / 2),
+        (x, box[3] + height / 2),
+        (box[2] + width / 2, y),
+        (box[0] - width / 2, y),
+        (x, y),
+    ]
+    far = [(x, y + sign * rows * height) for rows in range(1, 6) for sign in (1, -1)]
+    return near + far
+
+
+def _in_frame(point: Point, size: tuple[float, float], width: int, height: int) -> Point:
+    """The point, moved so far that the text lies in the frame."""
+    x = max(size[0] / 2, min(point[0], width - size[0] / 2))
+    return x, max(size[1] / 2, min(point[1], height - size[1] / 2))
+
+
+def _overlap(a: Point, size_a: tuple[float, float], b: Point, size_b: tuple[float, float]) -> bool:
+    return (
+        abs(a[0] - b[0]) < (size_a[0] + size_b[0]) / 2 - 1e-6 and abs(a[1] - b[1]) < (size_a[1] + size_b[1]) / 2 - 1e-6
+    )
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])

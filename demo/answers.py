@@ -24,10 +24,12 @@ import mask2former_ext as m
 from mask2former_ext import visualize
 from mask2former_ext.architecture import answered_tasks
 from mask2former_ext.data.image_io import BrokenImageError, read_image
+from mask2former_ext.label_places import label_centres
 from mask2former_ext.results import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
 
 JPEG_QUALITY = 92
 LONGEST_NAME = 80
+WIDTH_ON_SCREEN = 800  # px that the picture has about on a desktop; how much room a name needs follows from it
 
 
 class Refused(ValueError):
@@ -143,10 +145,9 @@ class Answerer:
 def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
     """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments."""
     height, width = found.size
-    colors = visualize.segment_colors(found)
     segments = [
-        {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color}
-        for s, color in zip(found.segments, colors, strict=True)
+        {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color, "center": center}
+        for s, color, center in zip(found.segments, visualize.segment_colors(found), name_centers(found), strict=True)
     ]
     return {
         "width": width,
@@ -155,6 +156,22 @@ def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
         "picture": _base64(_encoded(image, "JPEG", quality=JPEG_QUALITY)),
         "map": _base64(zlib.compress(found.index_map.astype("<u2").tobytes(), level=1)),
     }
+
+
+def name_centers(found: Segmentation) -> list[list[float] | None]:
+    """(x, y) of where each segment's name goes, px; None for a segment that is not seen."""
+    seen = [place for place, segment in enumerate(found.segments) if segment.area]
+    centers: list[list[float] | None] = [None] * len(found.segments)
+    if not seen:
+        return centers
+    table = np.zeros(len(found.segments) + 1, dtype=found.index_map.dtype)
+    table[[place + 1 for place in seen]] = np.arange(1, len(seen) + 1)
+    unit = found.size[1] / WIDTH_ON_SCREEN
+    sizes = [(unit * (8 * len(found.segments[place].name) + 50), unit * 22) for place in seen]
+    boxes = [found.segments[place].box for place in seen]
+    for place, center in zip(seen, label_centres(table[found.index_map], boxes, sizes).tolist(), strict=True):
+        centers[place] = center
+    return centers
 
 
 def downloads(name: str, found: Segmentation) -> list[dict[str, str]]:

@@ -28,6 +28,8 @@ async function show(value) {
   video.hidden = !value.video;
   video.src = value.video ?? "";
   canvas.hidden = at(".found").hidden = !value.picture;
+  at(".detail").textContent = "";
+  at(".names").replaceChildren();
   offer(value.files ?? []);
   if (!value.picture) return;
   const [bitmap, raw] = await Promise.all([
@@ -40,6 +42,7 @@ async function show(value) {
   canvas.setAttribute("aria-label", `${value.message} Listed below.`);
   listClasses();
   draw();
+  placeNames();
 }
 
 function offer(files) {
@@ -76,6 +79,26 @@ function overlay() {
   return layer;
 }
 
+// Names on the picture, as many as fit beside each other: on a phone fewer than on a wide screen.
+function placeNames() {
+  const taken = [];
+  at(".names").replaceChildren();
+  if (canvas.hidden) return;
+  answer.segments.forEach(({ name, score, center, color }, place) => {
+    if (!center || !isShown(place + 1)) return;
+    const label = document.createElement("span");
+    label.textContent = score === null ? name : `${name} ${score.toFixed(2)}`;
+    label.style.borderColor = color;
+    label.style.left = `${(100 * center[0]) / answer.width}%`;
+    label.style.top = `${(100 * center[1]) / answer.height}%`;
+    at(".names").append(label);
+    const box = label.getBoundingClientRect();
+    const covers = ({ left, right, top, bottom }) => box.left < right && box.right > left && box.top < bottom && box.bottom > top;
+    if (taken.some(covers)) label.remove();
+    else taken.push(box);
+  });
+}
+
 function draw() {
   const factor = Math.max(1, Math.ceil(READABLE_SIDE / Math.min(answer.width, answer.height)));
   canvas.width = factor * answer.width;
@@ -102,7 +125,8 @@ function listClasses() {
     box.checked = true;
     box.value = name;
     box.addEventListener("change", () => {
-      box.checked ? hidden.delete(name) : hidden.add(name);
+      if (box.checked) hidden.delete(name);
+      else hidden.add(name);
       refilter();
     });
     label.append(box, ` ${name} (${answer.segments.filter((found) => found.name === name).length})`);
@@ -115,6 +139,7 @@ function refilter() {
   if (selected && !isShown(selected)) select(0);
   listSegments();
   draw();
+  placeNames();
 }
 
 function listSegments() {
@@ -191,6 +216,9 @@ for (const [selector, isOn] of [[".all", true], [".none", false]]) {
     refilter();
   });
 }
+new ResizeObserver(() => {
+  if (photo) placeNames();
+}).observe(canvas);
 watch("value", () => {
   if (props.value) show(props.value);
 });

@@ -55,14 +55,19 @@ def post(address: str, path: str, content: object) -> tuple[int, dict, bytes]:
     return request(address, "POST", path, body, Content_Type="application/json", Content_Length=str(len(body)))
 
 
-def ask(address: str, sent: object, task: str = "panoptic") -> dict:
-    """The queue's last word on one question, as the page would ask it."""
+def put(address: str, sent: object, task: str = "panoptic") -> tuple[int, str]:
+    """Put a question into the queue as the page would: (status, session)."""
     config = json.loads(request(address, "GET", "/config")[2])
     number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 4)
     session = uuid.uuid4().hex
     question = {"data": [sent, "made", task, 0.3], "fn_index": number, "session_hash": session}
-    status, _, said = post(address, "/gradio_api/queue/join", question)
-    assert status == 200, said
+    return post(address, "/gradio_api/queue/join", question)[0], session
+
+
+def ask(address: str, sent: object, task: str = "panoptic") -> dict:
+    """The queue's last word on one question."""
+    status, session = put(address, sent, task)
+    assert status == 200
     stream = request(address, "GET", f"/gradio_api/queue/data?session_hash={session}")[2].decode()
     messages = [json.loads(line.removeprefix("data:")) for line in stream.splitlines() if line.startswith("data:")]
     return next(message for message in messages if message["msg"] == "process_completed")
@@ -79,23 +84,28 @@ def test_twenty_at_once_are_all_answered(address):
     assert [len(answer["output"]["data"][0]["segments"]) for answer in answers] == [2] * 20
 
 
-def test_more_than_may_wait_are_refused_and_the_rest_answered(web, answerer):
-    go_on, predictor = threading.Event(), answerer.predictors["made"]
+class WaitingPredictor(MadePredictor):
+    """Answers when it is let go on."""
 
-    def slow(*args, **kwargs):
-        go_on.wait()
-        return predictor(*args, **kwargs)
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked, self.go_on = threading.Event(), threading.Event()
 
-    slow.cfg, slow.metadata = predictor.cfg, predictor.metadata
-    answerer.predictors["made"] = slow
-    with served(web.build_app(answerer, max_waiting=1)) as address, ThreadPoolExecutor(1) as pool:
+    def __call__(self, image, **question):
+        self.was_asked.set()
+        self.go_on.wait()
+        return super().__call__(image, **question)
+
+
+def test_more_than_may_wait_are_refused_and_the_rest_answered(web):
+    predictor = WaitingPredictor()
+    app = web.build_app(web.Answerer({"made": predictor}, web.Limits()), max_waiting=1)
+    with served(app) as address, ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, address, upload(picture()))
-        statuses = []
-        while 503 not in statuses:
-            question = {"data": [None, "made", "panoptic", 0.3], "fn_index": 1, "session_hash": uuid.uuid4().hex}
-            statuses.append(post(address, "/gradio_api/queue/join", question)[0])
-        go_on.set()
-        assert first.result()["success"]
+        predictor.was_asked.wait()
+        statuses = [put(address, None)[0] for _ in range(5)]
+        predictor.go_on.set()
+        assert first.result()["success"] and 503 in statuses
 
 
 def test_an_answer_leaves_nothing_on_disk(address, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ SIZE = (40, 60)  # of `picture`
 class MadePredictor:
     """Left half dog 0.9, right half cat 0.4, in every task; notes the tasks and thresholds that it was asked for."""
 
+    panoptic_threshold = 0.3
     metadata = SimpleNamespace(get=lambda key, default=None: ["dog", "cat"] if key == "thing_classes" else default)
 
     def __init__(self, architecture: str = "Mask2Former") -> None:
@@ -33,7 +34,6 @@ class MadePredictor:
         self.cfg.MODEL.META_ARCHITECTURE = architecture
         tasks = self.cfg.MODEL.MASK_CLASSIFIER
         tasks.SEMANTIC_ON = tasks.INSTANCE_ON = tasks.PANOPTIC_ON = True
-        tasks.MIN_CLASS_PROB = 0.3
         self.asked: list[tuple[str, float]] = []
 
     def __call__(self, image: np.ndarray, *, task: str, threshold: float) -> dict[str, Any]:

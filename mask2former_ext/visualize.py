@@ -251,7 +251,7 @@ def _draw_boxes(image: Image, segments: Sequence[Segment], slots: NDArray[np.int
 
 def _text(segment: Segment) -> str:
     score = "" if segment.score is None else f" {segment.score:.2f}"
-    number = "" if segment.track_id is None else f" #{segment.track_id}"
+    number = f" #{segment.track_id}" if segment.is_thing and segment.track_id is not None else ""
     return f"{segment.name}{number}{score}"
 
 
@@ -278,11 +278,23 @@ def _write(
     picture: Image, texts: Sequence[str], corners: Sequence[tuple[float, float]], slots: Sequence[int] | NDArray[Any]
 ) -> Image:
     """Write each text, its top left corner given, on a ground of its colour, in black or white, into the picture."""
-    xyxy = np.array([(x, y, x, y) for x, y in corners])
+    size, (height, width) = _font_size(picture), picture.shape[:2]
+    for text, (left, top), slot in zip(texts, corners, slots, strict=True):
+        label = _label(text, int(slot), size)
+        x, y = max(0, min(round(left), width - label.shape[1])), max(0, min(round(top), height - label.shape[0]))
+        label = label[:height, :width]
+        picture[y : y + label.shape[0], x : x + label.shape[1]] = label
+    return picture
+
+
+@lru_cache(maxsize=4096)
+def _label(text: str, slot: int, font_size: int) -> Image:
+    """A text on its ground: kept, since writing twenty anew takes longer than all else that is drawn in a frame."""
+    annotator = _label_annotator(font_size)
+    ground = PillowImage.new("RGB", _text_size(text, font_size), annotator.color.by_idx(slot).as_rgb())
     # BOTTOM_LEFT puts a text below the box's bottom left corner.
-    labels = sv.Detections(xyxy=xyxy, class_id=np.asarray(slots, dtype=int))
-    annotator = _label_annotator(_font_size(picture))
-    return np.array(annotator.annotate(PillowImage.fromarray(picture), labels, labels=list(texts)))
+    place = sv.Detections(xyxy=np.zeros((1, 4)), class_id=np.array([slot]))
+    return np.array(annotator.annotate(ground, place, labels=[text]))
 
 
 @lru_cache(maxsize=8)
@@ -296,14 +308,15 @@ def _label_annotator(font_size: int) -> sv.RichLabelAnnotator:
     )
 
 
-@lru_cache(maxsize=4096)
-def _text_size(text: str, font_size: int) -> tuple[float, float]:
-    """(width, height) px of a text on its ground."""
-    left, top, right, bottom = _label_annotator(font_size).font.getbbox(text)
-    return right - left + 2 * _LABEL_PADDING, bottom - top + 2 * _LABEL_PADDING
+def _text_size(text: str, font_size: int) -> tuple[int, int]:
+    """(width, height) px of a text on its ground; the height does not depend on the text."""
+    font = _label_annotator(font_size).font
+    left, _, right, _ = font.getbbox(text)
+    _, top, _, bottom = font.getbbox("Tg")
+    return int(right - left) + 2 * _LABEL_PADDING, int(bottom - top) + 2 * _LABEL_PADDING
 
 
-def _text_sizes(texts: Sequence[str], font_size: int) -> list[tuple[float, float]]:
+def _text_sizes(texts: Sequence[str], font_size: int) -> list[tuple[int, int]]:
     return [_text_size(text, font_size) for text in texts]
 
 

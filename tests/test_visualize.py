@@ -33,15 +33,15 @@ def image() -> np.ndarray:
 
 @pytest.fixture
 def written(monkeypatch) -> list[str]:
-    """The texts that supervision was asked to write, in order."""
+    """The texts that were written into a picture, in order."""
     texts: list[str] = []
-    annotate = visualize.sv.RichLabelAnnotator.annotate
+    write = visualize._write
 
-    def _annotate(self, scene, detections, labels):
-        texts.extend(labels)
-        return annotate(self, scene, detections, labels=labels)
+    def _write(picture, asked, corners, slots):
+        texts.extend(asked)
+        return write(picture, asked, corners, slots)
 
-    monkeypatch.setattr(visualize.sv.RichLabelAnnotator, "annotate", _annotate)
+    monkeypatch.setattr(visualize, "_write", _write)
     return texts
 
 

@@ -18,20 +18,17 @@ pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)"
 MAX_BYTES = 100_000
 
 
-@pytest.fixture
-def web(monkeypatch, repository):
+@pytest.fixture(scope="module")
+def web(repository):
     """The module demo/web.py."""
-    monkeypatch.syspath_prepend(repository / "demo")
-    return importlib.import_module("web")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(repository / "demo")
+        yield importlib.import_module("web")
 
 
-@pytest.fixture
-def answerer(web):
-    return web.Answerer({"made": MadePredictor()}, web.Limits(max_bytes=MAX_BYTES))
-
-
-@pytest.fixture
-def address(web, answerer):
+@pytest.fixture(scope="module")
+def address(web):
+    answerer = web.Answerer({"made": MadePredictor()}, web.Limits(max_bytes=MAX_BYTES))
     with served(web.build_app(answerer, max_waiting=40)) as address:
         yield address
 
@@ -160,7 +157,7 @@ def test_nothing_can_be_stored_or_called_beside_the_page(address, path):
 
 
 def test_a_request_larger_than_any_file_is_refused_unread(address):
-    length = str(MAX_BYTES * 2)
+    length = str(MAX_BYTES * 3)
     assert request(address, "POST", "/gradio_api/queue/join", None, Content_Length=length)[0] == 413
 
 

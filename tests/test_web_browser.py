@@ -31,19 +31,14 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def answerer(repository):
+def address(repository):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(repository / "demo")
         web = importlib.import_module("web")
-    models = {"first": MadePredictor(), "detector": MadePredictor("MaskRCNN")}
-    return web.Answerer(models, web.Limits(max_bytes=100_000))
-
-
-@pytest.fixture(scope="module")
-def address(answerer):
-    web = importlib.import_module("web")
-    with served(web.build_app(answerer, max_waiting=40)) as address:
-        yield address
+        models = {"first": MadePredictor(), "detector": MadePredictor("MaskRCNN")}
+        answerer = web.Answerer(models, web.Limits(max_bytes=100_000))
+        with served(web.build_app(answerer, max_waiting=40)) as address:
+            yield address
 
 
 @pytest.fixture

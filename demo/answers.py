@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 import mask2former_ext as m
 from mask2former_ext import visualize
-from mask2former_ext.architecture import answered_tasks
+from mask2former_ext.architecture import separates_classes
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.label_places import label_centres
 from mask2former_ext.results import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
@@ -69,7 +69,7 @@ class Answerer:
 
     def tasks(self, model: str) -> list[str]:
         """What the model can be asked for."""
-        return answered_tasks(self.predictors[model].cfg)
+        return list(self.predictors[model].tasks)
 
     def default_threshold(self, model: str, task: str) -> float:
         """The threshold at which the model answers if nobody asks for another."""
@@ -77,7 +77,9 @@ class Answerer:
             return 0.0
         if task == "instance":
             return DEFAULT_INSTANCE_SCORE
-        return self.predictors[model].panoptic_threshold
+        cfg = self.predictors[model].cfg.MODEL
+        merged = separates_classes(self.predictors[model].cfg)
+        return cfg.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH if merged else cfg.MASK_CLASSIFIER.MIN_CLASS_PROB
 
     def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
         """`message` and `error`; of a picture that could be read also what `shown` and `downloads` say.

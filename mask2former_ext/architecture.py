@@ -4,6 +4,7 @@ A meta-architecture's class may say:
   task_conditioned = True     it reads the `task` of its inputs (OneFormer)
   separates_classes = True    it numbers things and stuff apart and learns boxes (Mask R-CNN, Panoptic FPN; see
                               `data.separated`)
+  asked(task, threshold)      a context in which a model answers this task alone, or this threshold instead of its own
   answered_tasks(cfg)         the tasks that it answers, a classmethod; without it MODEL.MASK_CLASSIFIER's keys ask
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -48,7 +49,9 @@ class Predictor:
     def __init__(self, cfg: CfgNode):
         self.cfg = cfg.clone()
         model = load_model(self.cfg)
-        self.model = TaskByTask(model, answered_tasks(cfg)) if is_task_conditioned(cfg) else model
+        self.tasks = tuple(answered_tasks(cfg))
+        self._plain_model = model
+        self.model = TaskByTask(model, self.tasks) if is_task_conditioned(cfg) else model
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         self.metadata = None
         if names:
@@ -57,13 +60,25 @@ class Predictor:
                 logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
         self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
-    def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:
-        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> one result dict, or a list of them."""
+    def __call__(
+        self, images: np.ndarray | Sequence[np.ndarray], *, task: str | None = None, threshold: float | None = None
+    ) -> dict | list[dict]:
+        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> one result dict, or a list of them.
+
+        task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: for this call in
+        the place of the configuration's, in [0, 1]; panoptic: least class probability of a segment, or score of a thing.
+        """
         if isinstance(images, np.ndarray):
-            return self([images])[0]
+            return self([images], task=task, threshold=threshold)[0]
+        if task not in (None, *self.tasks):
+            raise ValueError(f"task is '{task}', but must be one that the model answers: {', '.join(self.tasks)}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}, but must lie in [0, 1]")
         inputs = [self._model_input(image) for image in images]
-        with torch.inference_mode():
-            return self.model(inputs)
+        model = self.model if task is None or self.model is self._plain_model else TaskByTask(self._plain_model, [task])
+        asked = getattr(self._plain_model, "asked", None)
+        with torch.inference_mode(), nullcontext() if asked is None else asked(task, threshold):
+            return model(inputs)
 
     def _model_input(self, image: np.ndarray) -> dict:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

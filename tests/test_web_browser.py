@@ -35,7 +35,7 @@ def address(repository):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(repository / "demo")
         web = importlib.import_module("web")
-        models = {"first": MadePredictor(), "detector": MadePredictor("MaskRCNN")}
+        models = {"first": MadePredictor(), "detector": MadePredictor("instance")}
         answerer = web.Answerer(models, web.Limits(max_bytes=100_000))
         with served(web.build_app(answerer, max_waiting=40)) as address:
             yield address

@@ -25,15 +25,13 @@ SIZE = (40, 60)  # of `picture`
 class MadePredictor:
     """Left half dog 0.9, right half cat 0.4, in every task; notes the tasks and thresholds that it was asked for."""
 
-    panoptic_threshold = 0.3
     metadata = SimpleNamespace(get=lambda key, default=None: ["dog", "cat"] if key == "thing_classes" else default)
 
-    def __init__(self, architecture: str = "Mask2Former") -> None:
+    def __init__(self, *tasks: str) -> None:
+        self.tasks = tasks or ("semantic", "instance", "panoptic")
         self.cfg = get_cfg()
         add_config(self.cfg)
-        self.cfg.MODEL.META_ARCHITECTURE = architecture
-        tasks = self.cfg.MODEL.MASK_CLASSIFIER
-        tasks.SEMANTIC_ON = tasks.INSTANCE_ON = tasks.PANOPTIC_ON = True
+        self.cfg.MODEL.META_ARCHITECTURE, self.cfg.MODEL.MASK_CLASSIFIER.MIN_CLASS_PROB = "Mask2Former", 0.3
         self.asked: list[tuple[str, float]] = []
 
     def __call__(self, image: np.ndarray, *, task: str, threshold: float) -> dict[str, Any]:

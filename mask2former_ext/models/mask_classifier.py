@@ -9,6 +9,8 @@ h, w pixels of the predicted masks (stride 4 of the padded image).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,6 +230,18 @@ class MaskClassifier(Segmenter):
         self.criterion = criterion
         self.inference = inference
         self.register_buffer("is_thing", is_thing, persistent=False)
+
+    @contextmanager
+    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:
+        """Within it, only `task` is answered (None: all that are switched on), at this threshold (None: its own)."""
+        options = self.inference
+        self.inference = options if task is None else options.only(task)
+        if threshold is not None:
+            self.inference = replace(self.inference, min_class_prob=threshold)
+        try:
+            yield
+        finally:
+            self.inference = options
 
     def losses(
         self,

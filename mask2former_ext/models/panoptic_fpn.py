@@ -10,7 +10,9 @@ pixels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -191,6 +193,17 @@ class PanopticFeaturePyramid(MaskRCNN):
             if combine.ENABLED
             else None,
         }
+
+    @contextmanager
+    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:  # noqa: ARG002
+        """Within it, things are merged into the panoptic answer from this score on (None: its own). All is answered."""
+        merge = self.merge
+        if merge is not None and threshold is not None:
+            self.merge = replace(merge, min_score=threshold)
+        try:
+            yield
+        finally:
+            self.merge = merge
 
     def losses(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
         labels = self.labels(batched_inputs, images)

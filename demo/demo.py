@@ -1,102 +1,65 @@
-"""Segment images with a trained model: pictures, label files and json out.
+"""Segment images and videos with a trained model: pictures, videos, label files and json out. Needs no display.
 
-python demo/demo.py --config-file F --input IMAGE_OR_FOLDER_OR_GLOB ... --output DIR --opts MODEL.WEIGHTS model.pth
+python demo/demo.py --config-file F --input photo.jpg folder/ 'more/*.png' clip.mp4 --output DIR --opts MODEL.WEIGHTS W
+python demo/demo.py --input photo.jpg --output DIR        the small model that `make demo` trained
+python demo/demo.py --config-file F --webcam --output DIR --opts MODEL.WEIGHTS W        until Ctrl-C
 
-In DIR: NAME_TASK.png (--save overlay), NAME_TASK_labels.png (--save labels), NAME.json (--save json).
+In DIR, of an image NAME: NAME_TASK.png (--save overlay), NAME_TASK_labels.png (--save labels), NAME.json (--save json);
+of all images coco.json (--save coco). Of a video: NAME_TASK.mp4, NAME_TASK_labels/FRAME.png, NAME.jsonl (a line for
+each frame) and NAME_tracks.json (tracks as YouTube-VIS has them). With --task all one overlay shows the tasks side by
+side; without --task each task that the model answers gets its own.
 Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabelled); panoptic, segment ids as
 R + 256 G + 65536 B; instance, the number (from 1) of the instance in the json, 0 for none, higher scores on top.
+
+Exit code: 0; 1 if an input could not be read or not to its end, the others were; 2 if nothing could be started or saved.
 """
 
 from __future__ import annotations
 
 import argparse
 import glob
-import json
+import itertools
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
 import mask2former_ext as m
-from mask2former_ext import visualize
-from mask2former_ext.architecture import answered_tasks
-from mask2former_ext.data.datasets import thing_names
+from mask2former_ext.architecture import ANSWERS, answered_tasks
 from mask2former_ext.data.image_io import BrokenImageError, read_image
-from mask2former_ext.evaluation.average_precision import encode_mask
+from mask2former_ext.pipeline import Behind, ahead
+from mask2former_ext.results import check_classes
+from mask2former_ext.saving import KINDS, Asked, ImageSaver, VideoSaver
+from mask2former_ext.video import (
+    VIDEO_SUFFIXES,
+    BrokenVideoError,
+    Camera,
+    VideoReader,
+    fitted_size,
+    resized,
+    segment_frames,
+)
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-DEFAULT_INSTANCE_SCORE = 0.5
-
-
-def semantic_results(image, scores, metadata, threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-    """Scores (K, H, W) -> overlay, label file, classes present with their pixels."""
-    best, classes = (part.cpu().numpy() for part in scores.max(dim=0))
-    if threshold is not None:
-        classes = np.where(best < threshold, visualize.UNLABELLED, classes)
-    depth = np.uint8 if len(scores) <= 255 else np.uint16
-    labels = np.where(classes == visualize.UNLABELLED, np.iinfo(depth).max, classes).astype(depth)
-    present = zip(*np.unique(classes[classes != visualize.UNLABELLED], return_counts=True), strict=True)
-    content = [
-        {"category_id": int(k), "name": visualize.class_name(metadata, int(k)), "area": int(n)} for k, n in present
-    ]
-    return visualize.draw_semantic(image, classes, metadata), labels, content
-
-
-def instance_results(
-    image, instances, metadata, threshold: float | None
-) -> tuple[np.ndarray, np.ndarray | None, list[dict]]:
-    """Instances -> overlay, label file (None if only boxes are known), things that score enough, best first."""
-    threshold = DEFAULT_INSTANCE_SCORE if threshold is None else threshold
-    instances = instances.to(torch.device("cpu"))
-    kept = instances[instances.scores >= threshold]
-    if metadata is not None:
-        kept = kept[torch.isin(kept.pred_classes, torch.tensor(list(thing_names(metadata)), dtype=torch.int64))]
-    kept = kept[kept.scores.argsort(descending=True, stable=True)]
-    overlay, content = visualize.draw_instances(image, kept, metadata, min_score=threshold), []
-    for k, score, box in zip(
-        kept.pred_classes.tolist(), kept.scores.tolist(), kept.pred_boxes.tensor.tolist(), strict=True
-    ):
-        x0, y0, x1, y1 = box
-        name = visualize.class_name(metadata, k, is_thing=True)
-        content.append({"category_id": k, "name": name, "score": score, "bbox": [x0, y0, x1 - x0, y1 - y0]})
-    if not kept.has("pred_masks"):
-        return overlay, None, content
-    labels = np.zeros(image.shape[:2], dtype=np.uint16)
-    for i in reversed(range(len(kept))):
-        mask = np.asarray(kept.pred_masks[i]).astype(bool)
-        labels[mask] = i + 1
-        content[i]["segmentation"] = encode_mask(mask)
-    return overlay, labels, content
-
-
-def panoptic_results(image, panoptic_seg, metadata, threshold) -> tuple[np.ndarray, np.ndarray, list[dict]]:  # noqa: ARG001
-    """Ids and segments -> overlay, label file, segments. The threshold is the model's, see `configure`."""
-    ids, segments = panoptic_seg[0].cpu().numpy(), panoptic_seg[1]
-    labels = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-    names = [visualize.class_name(metadata, s["category_id"], s["isthing"]) for s in segments]
-    content = [
-        {**s, "name": name, "area": int((ids == s["id"]).sum())} for s, name in zip(segments, names, strict=True)
-    ]
-    return visualize.draw_panoptic(image, panoptic_seg, metadata), labels, content
-
-
-# Task -> the model's key for it, and what makes overlay, label file and json content of that.
-RESULTS = {
-    "semantic": ("sem_seg", semantic_results),
-    "instance": ("instances", instance_results),
-    "panoptic": ("panoptic_seg", panoptic_results),
-}
+DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "output" / "demo" / "model"
+_DEPTH = 4  # images or batches that wait between reading, the model and writing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="our yaml, an upstream yaml or an upstream dump")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, folders, globs in quotes")
+    parser.add_argument(
+        "--config-file", help="our yaml, an upstream yaml or dump (default: the model that `make demo` trained)"
+    )
+    parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, videos, folders, globs in quotes")
+    parser.add_argument("--webcam", nargs="?", type=int, const=0, metavar="N", help="camera N (default 0), until Ctrl-C")
     parser.add_argument("--output", required=True, metavar="DIR")
-    parser.add_argument("--task", choices=[*RESULTS, "all"], help="default: the tasks that the model answers")
+    parser.add_argument(
+        "--task", choices=[*ANSWERS, "all"], help="default: the tasks that the model answers; all: side by side"
+    )
     parser.add_argument(
         "--confidence-threshold",
         type=float,
@@ -104,78 +67,127 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="instance: least score (default 0.5); panoptic: least class probability of a segment, or score of a thing"
         " (default: the configuration's); semantic: a pixel whose best score is lower is unlabelled (default: none)",
     )
-    parser.add_argument("--save", nargs="+", choices=["overlay", "labels", "json"], default=["overlay"])
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="leave out all other classes")
+    parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the masks, 0 to 1 (default: %(default)s)")
+    parser.add_argument(
+        "--color-by", choices=["class", "instance"], help="default: instances by instance, all else by class"
+    )
+    parser.add_argument("--save", nargs="+", choices=KINDS, default=["overlay"])
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th frame of a video (default: each)")
+    parser.add_argument("--max-size", type=int, metavar="PX", help="make images with a longer side smaller first")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the configuration's)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images that the model gets at once")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="configuration overrides"
     )
     args = parser.parse_args(argv)
-    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
-        parser.error(f"--confidence-threshold is {args.confidence_threshold}, but must lie in [0, 1]")
+    _check(parser, args)
     return args
 
 
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    for name in ("confidence_threshold", "alpha"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            parser.error(f"--{name.replace('_', '-')} is {value}, but must lie in [0, 1]")
+    for name in ("every", "batch", "max_size"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} is {value}, but must be at least 1")
+    if not args.input and args.webcam is None:
+        parser.error("there is nothing to segment: name files by --input, or --webcam")
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 if an input could not be read, 2 if nothing could be started."""
+    """Returns the exit code, see the head of this file."""
     args = parse_args(argv)
     output = Path(args.output)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        predictor = m.Predictor(configure(args))
-    except (ValueError, OSError) as error:
+        _make_folder(output)
+        cfg = configure(args)
+        predictor = m.Predictor(cfg)
+        asked = what_is_asked(args, cfg, predictor.metadata)
+        images, videos, failures = find_inputs(args.input)
+        done, total = 0, len(images) + len(videos) + (args.webcam is not None)
+        stems: set[str] = set()
+        done += segment_images(images, predictor, asked, output, args, stems, failures)
+        for path in videos:
+            done += segment_video(path, predictor, asked, output, args, stems, failures)
+        if args.webcam is not None:
+            done += segment_video(args.webcam, predictor, asked, output, args, stems, failures)
+    except (ValueError, OSError, ImportError) as error:
         print(f"demo.py: error: {error}", file=sys.stderr)
         return 2
-    paths, failures = find_images(args.input)
-    stems: set[str] = set()
-    for path in tqdm(paths, unit="image"):
-        try:
-            image = read_image(path, "RGB")
-        except BrokenImageError as error:
-            failures.append(str(error))
-            continue
-        name = free_name(Path(path).stem, stems)
-        save(image, predictor(image), predictor.metadata, output, name, path, args)
     for failure in failures:
         print(f"demo.py: error: {failure}", file=sys.stderr)
-    print(f"{len(stems)} of {len(paths)} images segmented, results in {output}")
+    print(f"{done} of {total} inputs segmented, results in {output}")
     return int(bool(failures))
 
 
-def configure(args: argparse.Namespace):
-    """The configuration with the asked tasks and threshold in it."""
-    cfg = m.load_config(args.config_file, args.opts)
+def configure(args: argparse.Namespace) -> Any:
+    """The configuration with the asked tasks, threshold and device in it."""
+    if args.config_file is None:
+        weights = DEFAULT_MODEL / "model_final.pth"
+        if not weights.exists():
+            raise ValueError(f"no --config-file, and {weights}, which `make demo` trains, is absent")
+        print(f"No --config-file: the small model of `make demo` is used ({DEFAULT_MODEL}). It knows made shapes alone.")
+        cfg = m.load_config(str(DEFAULT_MODEL / "config.yaml"), ["MODEL.WEIGHTS", str(weights), *args.opts])
+    else:
+        cfg = m.load_config(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; a trained model is named by --opts MODEL.WEIGHTS FILE")
+    if args.device is not None:
+        cfg.MODEL.DEVICE = args.device
     tasks = cfg.MODEL.MASK_CLASSIFIER
     if args.task is not None:
-        for task in RESULTS:
+        for task in ANSWERS:
             tasks[f"{task.upper()}_ON"] = args.task in (task, "all")
     answered = answered_tasks(cfg)
     if args.task not in (None, "all", *answered):
         raise ValueError(f"--task {args.task}: {cfg.MODEL.META_ARCHITECTURE} answers {', '.join(answered)} alone")
     if args.confidence_threshold is not None:
-        tasks.MIN_CLASS_PROB = args.confidence_threshold
+        tasks.MIN_CLASS_PROB = tasks.MIN_INSTANCE_SCORE = args.confidence_threshold
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = args.confidence_threshold
         cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = args.confidence_threshold
     return cfg
 
 
-def find_images(inputs: list[str]) -> tuple[list[str], list[str]]:
-    """(image files in the order given, each once; a message for each input that leads to none)."""
+def what_is_asked(args: argparse.Namespace, cfg: Any, metadata: Any) -> Asked:
+    if "coco" in args.save and not {"instance", "panoptic"} & ({args.task} if args.task else {*answered_tasks(cfg)}):
+        if args.task != "all":
+            raise ValueError("--save coco holds things: it needs the instance or the panoptic task")
+    return Asked(
+        save=args.save,
+        tasks=None if args.task in (None, "all") else (args.task,),
+        side_by_side=args.task == "all",
+        threshold=args.confidence_threshold,
+        classes=None if args.classes is None else check_classes(args.classes, metadata),
+        alpha=args.alpha,
+        color_by=args.color_by,
+    )
+
+
+def find_inputs(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """(image files, video files, each in the order given and once; a message for each input that leads to none)."""
     paths, failures = [], []
     for entry in inputs:
         if Path(entry).is_dir():
-            found = sorted(str(path) for path in Path(entry).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+            found = sorted(str(path) for path in Path(entry).iterdir() if path.suffix.lower() in known)
         elif Path(entry).exists():
             found = [entry]
         else:
             found = sorted(glob.glob(entry, recursive=True))
         if not found:
-            failures.append(f"{entry}: no image there")
+            failures.append(f"{entry}: no image or video there")
         paths.extend(found)
-    return list(dict.fromkeys(paths)), failures
+    paths = list(dict.fromkeys(paths))
+    videos = [path for path in paths if Path(path).suffix.lower() in VIDEO_SUFFIXES]
+    return [path for path in paths if path not in videos], videos, failures
 
 
 def free_name(stem: str, taken: set[str]) -> str:
-    """`stem`, or with a number where an image of another folder or format has it already."""
+    """`stem`, or with a number where an input of another folder or format has it already."""
     name, number = stem, 1
     while name in taken:
         number += 1
@@ -184,19 +196,88 @@ def free_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def save(image, result: dict, metadata, output: Path, name: str, path: str, args: argparse.Namespace) -> None:
-    """Write what --save asks for of one image."""
-    content = {"file_name": path, "height": image.shape[0], "width": image.shape[1]}
-    for task, (key, results) in RESULTS.items():
-        if key not in result or args.task not in (None, "all", task):
+def segment_images(
+    paths: list[str],
+    predictor: Any,
+    asked: Asked,
+    output: Path,
+    args: argparse.Namespace,
+    stems: set[str],
+    failures: list[str],
+) -> int:
+    """Segment and save the images that can be read; returns their number."""
+    if not paths:
+        return 0
+    predict = _predict_list(predictor)
+    reading = ahead(_readable(tqdm(paths, unit="image"), args.max_size, failures), _DEPTH * args.batch)
+    done = 0
+    with ImageSaver(output, asked, predictor.metadata) as saver:
+        with Behind[tuple](lambda item: saver.save(*item), _DEPTH) as behind:
+            while group := list(itertools.islice(reading, args.batch)):
+                for (path, image), result in zip(group, predict([image for _, image in group]), strict=True):
+                    behind.put((image, result, free_name(Path(path).stem, stems), path))
+                    done += 1
+    return done
+
+
+def _readable(paths: Iterable[str], max_size: int | None, failures: list[str]) -> Iterator[tuple[str, Any]]:
+    """(path, RGB image) of those that can be read; a message for each of the others and for those that move."""
+    for path in paths:
+        try:
+            image = read_image(path, "RGB")
+        except BrokenImageError as error:
+            failures.append(str(error))
             continue
-        overlay, labels, content[task] = results(image, result[key], metadata, args.confidence_threshold)
-        if "overlay" in args.save:
-            Image.fromarray(overlay).save(output / f"{name}_{task}.png")
-        if "labels" in args.save and labels is not None:
-            Image.fromarray(labels).save(output / f"{name}_{task}_labels.png")
-    if "json" in args.save:
-        (output / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        with Image.open(path) as file:
+            if getattr(file, "n_frames", 1) > 1:
+                tqdm.write(f"{path}: holds {file.n_frames} pictures; the first one is segmented", file=sys.stderr)
+        yield path, resized(image, fitted_size(image.shape[:2], max_size))
+
+
+def segment_video(
+    source: str | int,
+    predictor: Any,
+    asked: Asked,
+    output: Path,
+    args: argparse.Namespace,
+    stems: set[str],
+    failures: list[str],
+) -> int:
+    """Segment and save a video file, or a camera by its number; returns 1 if it could be opened."""
+    kind, name = (Camera, f"camera{source}") if isinstance(source, int) else (VideoReader, Path(source).stem)
+    try:
+        reader = kind(source, every=args.every, max_size=args.max_size)
+    except BrokenVideoError as error:
+        failures.append(str(error))
+        return 0
+    with reader, VideoSaver(output, free_name(name, stems), reader, asked, predictor.metadata) as saver:
+        frames = tqdm(reader, total=reader.num_frames, unit="frame", desc=name)
+        start = time.perf_counter()
+        try:
+            count, seconds = segment_frames(frames, _predict_list(predictor), saver.save, batch=args.batch)
+        except KeyboardInterrupt:
+            if not isinstance(source, int):
+                raise
+            return 1  # that is how a camera is stopped
+    whole = time.perf_counter() - start
+    print(f"{source}: {count} frames in {whole:.1f} s, {count / whole:.2f} frames/s (the model alone: {seconds:.1f} s)")
+    for note in saver.notes:
+        print(f"{source}: {note}")
+    failures.extend(f"{source}: {note}" for note in reader.notes)
+    return 1
+
+
+def _predict_list(predictor: Any) -> Any:
+    """A list of images -> a list of results."""
+    return lambda images: [predictor(images[0])] if len(images) == 1 else predictor(images)
+
+
+def _make_folder(output: Path) -> None:
+    """Raises OSError if it cannot be made or written to: before the model is loaded, not after the first picture."""
+    output.mkdir(parents=True, exist_ok=True)
+    probe = output / ".demo_writes_here"
+    probe.touch()
+    probe.unlink()
 
 
 if __name__ == "__main__":

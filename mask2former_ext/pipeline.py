@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -14,7 +14,7 @@ _END: Any = object()
 _PATIENCE = 0.1  # seconds between two looks at whether the other side is still there
 
 
-def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """The items, made in a thread that is at most `depth` ahead. An error of theirs is raised after the last good one."""
     waiting: queue.Queue[T] = queue.Queue(depth)
     left = threading.Event()

@@ -168,9 +168,15 @@ class FoundInstances(NamedTuple):
 
 
 def instance_inference(
-    class_logits: Tensor, masks: ResizedMasks, *, max_instances: int, keep_class: Tensor | None = None
+    class_logits: Tensor,
+    masks: ResizedMasks,
+    *,
+    max_instances: int,
+    keep_class: Tensor | None = None,
+    min_score: float = 0.0,
 ) -> FoundInstances:
-    """The best `max_instances` of all Q x K pairs, then, with `keep_class` bool (K,), only those of a kept class.
+    """The best `max_instances` of all Q x K pairs, then, with `keep_class` bool (K,), only those of a kept class, and
+    of these those that score at least `min_score`: what its class alone keeps below it is not enlarged.
 
     A mask is where its probability exceeds 0.5; score = class probability x mean mask probability inside the mask
     (arXiv 2112.01527, section 4); the box bounds the mask, (0, 0, 0, 0) if that is empty.
@@ -181,6 +187,8 @@ def instance_inference(
     if keep_class is not None:
         kept = keep_class[pairs % num_classes]
         pair_probs, pairs = pair_probs[kept], pairs[kept]
+    if min_score > 0:
+        pairs, pair_probs = pairs[pair_probs >= min_score], pair_probs[pair_probs >= min_score]
     queries, of_pair = torch.unique(pairs // num_classes, return_inverse=True)
     height, width = masks.size
     binary = torch.zeros((len(queries), height, width), dtype=torch.bool, device=masks.device)
@@ -191,6 +199,9 @@ def instance_inference(
         area = inside.sum(dim=(1, 2))
         mean_probs[part] = inside.mul_(mask_probs).sum(dim=(1, 2)) / (area + 1e-6)
     scores, order = (pair_probs * mean_probs[of_pair]).sort(descending=True, stable=True)
+    if min_score > 0:
+        scores = scores[scores >= min_score]
+        order = order[: len(scores)]
     of_pair = of_pair[order]
     return FoundInstances(binary[of_pair], boxes_of_masks(binary)[of_pair], scores, pairs[order] % num_classes)
 

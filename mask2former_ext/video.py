@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -75,8 +74,9 @@ class VideoReader:
         except (self._av.FFmpegError, OSError) as error:
             raise BrokenVideoError(f"{path}: cannot be read as a video ({_reason(error)})") from error
         if not self._container.streams.video:
+            kinds = _kinds(self._container)
             self._container.close()
-            raise BrokenVideoError(f"{path}: has no pictures, only {_kinds(self._container)}")
+            raise BrokenVideoError(f"{path}: has no pictures, only {kinds}")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._frames = self._decode(max_size)
@@ -126,8 +126,18 @@ class VideoReader:
             image = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
             size = size or fitted_size(image.shape[:2], max_size)
             yield Frame(index, pts, float(pts * self._stream.time_base), resized(image, size))
-        if self._stream.frames > count and not any("frame" in note for note in self.notes):
+        if self._stream.frames > count:
             self.notes.append(f"ends after {count} of {self._stream.frames} frames")
+        elif last_pts is not None and not self._stream.frames:
+            self._check_duration(float(last_pts * self._stream.time_base))
+
+    def _check_duration(self, last_shown: float) -> None:
+        """Of a file that tells no number of frames; not where sound may last longer than the pictures."""
+        if self._container.duration is None or len(self._container.streams) > 1:
+            return
+        promised = self._container.duration / self._av.time_base
+        if last_shown < promised - max(1.0, promised / 20):
+            self.notes.append(f"ends after {last_shown:.1f} of {promised:.1f} seconds")
 
     def _readable(self) -> Iterator[Any]:
         frames = self._container.decode(self._stream)
@@ -189,12 +199,9 @@ class VideoWriter:
         self._av = import_av()
         self.notes: list[str] = []
         self._source = source
-        self._closing = ExitStack()
         self._output = self._av.open(str(path), "w", format="mp4")
         self._video: Any = None
         self._sound: _Sound | None = None
-        if source.path is not None:
-            self._sound = _Sound(self._av, source.path, self._output, self.notes)
 
     def write(self, picture: Image, pts: int) -> None:
         """A picture (H, W, 3), of one size for all, shown from `pts` in the source's time base on."""
@@ -204,6 +211,8 @@ class VideoWriter:
             self._video.height, self._video.width = picture.shape[:2]
             self._video.pix_fmt = "yuv420p"
             self._video.codec_context.time_base = self._video.time_base = self._source.time_base
+            if self._source.path is not None:
+                self._sound = _Sound(self._av, self._source.path, self._output, self.notes)
         frame = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts, frame.time_base = pts, self._source.time_base
         self._output.mux(self._video.encode(frame))
@@ -289,7 +298,7 @@ def segment_frames(
                 for frame, result in zip(group, results, strict=True):
                     behind.put((frame, result))
         finally:
-            reading.close()  # type: ignore[attr-defined]
+            reading.close()
     return count, seconds
 
 

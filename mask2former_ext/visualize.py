@@ -107,8 +107,9 @@ def draw(
     color_by: ColorBy | None = None,
     colors: Colors | None = None,
     legend: Legend = "below",
+    keep_size: bool = False,
 ) -> Image:
-    """The image with what was found in it: a new picture, enlarged if the image is small.
+    """The image with what was found in it: a new picture, enlarged if the image is small, unless `keep_size`.
 
     alpha: opacity of the masks, from 0 (outlines alone) to 1. color_by: "class", or "instance" (which is the track in
     a video); None: instances by instance, all else by class. colors: those of the frames before. legend: a semantic
@@ -121,9 +122,10 @@ def draw(
     if found.size != image.shape[:2]:
         raise ValueError(f"a mask of {found.size} pixels cannot be drawn on an image of {image.shape[:2]}")
     slots = (colors or Colors()).slots(_color_keys(found, color_by))
+    picture = np.array(image) if keep_size else enlarge(image)
     if not found.has_masks:
-        return _draw_boxes(image, found.segments, slots)
-    picture = _paint(image, found.index_map, slots, alpha)
+        return _draw_boxes(picture, found, slots)
+    picture = _paint(picture, found.index_map, slots, alpha)
     if found.task == "semantic":
         return _add_legend(picture, found, slots, legend)
     return _name_segments(picture, found, slots)
@@ -199,6 +201,11 @@ def _factor(shape: Sequence[int]) -> int:
     return -(-READABLE_SIDE // min(shape[:2]))
 
 
+def _scale(picture: Image, found: Segmentation) -> int:
+    """How much larger the picture is than what was found."""
+    return picture.shape[0] // found.size[0]
+
+
 def _color_keys(found: Segmentation, color_by: ColorBy | None) -> list[int]:
     if color_by not in (None, "class", "instance"):
         raise ValueError(f"color_by is '{color_by}', but must be 'class' or 'instance'")
@@ -209,21 +216,19 @@ def _color_keys(found: Segmentation, color_by: ColorBy | None) -> list[int]:
     return [place if s.track_id is None else s.track_id - 1 for place, s in enumerate(found.segments)]
 
 
-def _paint(image: Image, index_map: NDArray[Any], slots: NDArray[np.integer], alpha: float) -> Image:
-    """Enlarge the image; fill each place of the map with its colour, its outline unmixed."""
-    picture, factor = enlarge(image), _factor(image.shape)
+def _paint(picture: Image, index_map: NDArray[Any], slots: NDArray[np.integer], alpha: float) -> Image:
+    """A copy with each place of the map, enlarged to the picture, filled with its colour, its outline unmixed."""
+    drawn = picture.copy()
     if len(slots) == 0:
-        return picture.copy()
+        return drawn
+    if picture.shape[:2] != index_map.shape:
+        size = (picture.shape[1], picture.shape[0])
+        index_map = np.asarray(cv2.resize(index_map, size, interpolation=cv2.INTER_NEAREST))
     table = np.zeros((max(256, len(slots) + 1), 3), dtype=np.uint8)
     table[1 : len(slots) + 1] = _RGB[slots]
     paint = cv2.applyColorMap(index_map, table[:, None]) if index_map.dtype == np.uint8 else table[index_map]
-    covered, outline = (index_map > 0).view(np.uint8), index_map
-    if factor > 1:
-        size = (picture.shape[1], picture.shape[0])
-        paint, covered, outline = (cv2.resize(a, size, interpolation=cv2.INTER_NEAREST) for a in (paint, covered, outline))
-    drawn = picture.copy()
-    cv2.copyTo(cv2.addWeighted(paint, alpha, picture, 1 - alpha, 0), covered, drawn)
-    cv2.copyTo(paint, _rim(outline, _line_width(picture)), drawn)
+    cv2.copyTo(cv2.addWeighted(paint, alpha, picture, 1 - alpha, 0), (index_map > 0).view(np.uint8), drawn)
+    cv2.copyTo(paint, _rim(index_map, _line_width(picture)), drawn)
     return drawn
 
 
@@ -234,12 +239,12 @@ def _rim(index_map: NDArray[Any], width: int) -> NDArray[np.uint8]:
     return np.asarray(differs & (index_map > 0)).view(np.uint8)
 
 
-def _draw_boxes(image: Image, segments: Sequence[Segment], slots: NDArray[np.integer]) -> Image:
-    """Outline each segment's box and write its name over it."""
-    picture = enlarge(image).copy()
+def _draw_boxes(picture: Image, found: Segmentation, slots: NDArray[np.integer]) -> Image:
+    """A copy with each segment's box outlined and its name over it."""
+    segments = found.segments
     if len(segments) == 0:
-        return picture
-    xyxy = np.array([segment.box for segment in segments]) * float(_factor(image.shape))
+        return picture.copy()
+    xyxy = np.array([segment.box for segment in segments]) * float(_scale(picture, found))
     boxes = sv.Detections(xyxy=xyxy, class_id=slots)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # supervision draws in OpenCV's order
     outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(bgr, boxes)
@@ -260,7 +265,7 @@ def _name_segments(picture: Image, found: Segmentation, slots: NDArray[np.intege
     shown = [place for place, segment in enumerate(found.segments) if segment.area]
     if not shown:
         return picture
-    factor = _factor(found.size)
+    factor = _scale(picture, found)
     texts = [_text(found.segments[place]) for place in shown]
     sizes = _text_sizes(texts, _font_size(picture))
     index_map = found.index_map

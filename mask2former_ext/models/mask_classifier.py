@@ -45,6 +45,8 @@ def add_mask_classifier_config(cfg: CN) -> None:
     node.MIN_CLASS_PROB = 0.0
     # ... and its segment stays if at least this fraction of the query's mask (probability >= 0.5) is left to it.
     node.MIN_VISIBLE_FRACTION = 0.0
+    # Instance: those that score less are left out.
+    node.MIN_INSTANCE_SCORE = 0.0
     # Bring masks to the output size before the semantic scores are formed; always so if panoptic or instance is on.
     node.RESIZE_MASKS_FIRST = False
     # Weights of the losses and, the same, of the matching cost.
@@ -67,6 +69,7 @@ class InferenceOptions:
     resize_masks_first: bool
     detections_per_image: int
     things_only: bool  # no instance of a stuff class
+    min_instance_score: float = 0.0
 
     def only(self, task: str) -> InferenceOptions:
         """The same for one of "semantic", "instance", "panoptic", which is answered as it is among the others."""
@@ -88,6 +91,7 @@ class InferenceOptions:
             resize_masks_first=node.RESIZE_MASKS_FIRST or node.INSTANCE_ON or node.PANOPTIC_ON,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
             things_only=node.PANOPTIC_ON,
+            min_instance_score=node.MIN_INSTANCE_SCORE,
         )
 
 
@@ -306,6 +310,7 @@ class MaskClassifier(Segmenter):
                 resized,
                 max_instances=options.detections_per_image,
                 keep_class=self.is_thing if options.things_only else None,
+                min_score=options.min_instance_score,
             )
             result["instances"] = Instances(
                 output_size,

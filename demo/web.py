@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from answers import Answerer, Limits
+from web_answers import Answerer
 from fastapi import FastAPI
+from web_limits import Limits
 
 import mask2former_ext as m
 

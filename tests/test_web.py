@@ -114,7 +114,7 @@ def test_an_answer_leaves_nothing_on_disk(address, tmp_path, monkeypatch):
 
 def test_a_bad_file_is_answered_with_a_message_and_no_traceback(address):
     said = ask(address, upload(b"no picture", "b.png"))
-    assert said["output"]["data"] == [{"error": True, "message": "b.png is no picture that can be read."}]
+    assert said["output"]["data"] == [{"error": True, "message": "b.png is no picture or video that can be read."}]
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:9/x"])

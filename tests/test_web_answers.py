@@ -1,4 +1,4 @@
-"""The web page's questions and answers, without the page: demo/answers.py with a made predictor."""
+"""The web page's questions and answers, without the page: demo/web_answers.py with a made predictor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import struct
+import tempfile
 import zlib
 
 import numpy as np
@@ -16,15 +17,12 @@ from web_server import SIZE, MadePredictor, picture, upload
 
 
 @pytest.fixture
-def answers(monkeypatch, repository):
-    """The module demo/answers.py."""
+def answerer(monkeypatch, repository):
     monkeypatch.syspath_prepend(repository / "demo")
-    return importlib.import_module("answers")
-
-
-@pytest.fixture
-def answerer(answers):
-    return answers.Answerer({"made": MadePredictor()}, answers.Limits(max_bytes=100_000, max_pixels=1_000_000, max_size=600))
+    limits = importlib.import_module("web_limits").Limits(
+        max_bytes=100_000, max_pixels=1_000_000, max_size=600, max_seconds=2, max_frames=10
+    )
+    return importlib.import_module("web_answers").Answerer({"made": MadePredictor()}, limits)
 
 
 def ask(answerer, file: bytes | None = None, task: str = "panoptic", threshold: float = 0.3, name: str = "a.png") -> dict:
@@ -139,8 +137,8 @@ def huge_header(side: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no picture that can be read"),
-        (b"no picture", "no picture that can be read"),
+        (b"", "no picture or video that can be read"),
+        (b"no picture", "no picture or video that can be read"),
         (picture()[:60], "cannot be read"),
         (huge_header(50_000), "pixels"),
         (huge_header(2_000), "2000 x 2000 pixels, but at most 1 megapixels"),
@@ -179,3 +177,62 @@ def test_a_question_that_the_page_does_not_offer_gets_a_message(answerer, model,
 def test_a_refused_file_does_not_reach_the_model(answerer):
     ask(answerer, b"no picture")
     assert answerer.predictors["made"].asked == []
+
+
+# ---------------------------------------------------------------------------------------------------------------- clips
+
+
+def clip(num_frames: int = 10, rate: int = 10, kind: str = "mp4") -> bytes:
+    """A video of `num_frames` gray frames of 64 x 48 pixels."""
+    av = pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def test_a_video_is_answered_with_an_overlay_of_all_its_frames(answerer):
+    import av
+
+    answer = ask(answerer, clip(), name="way.mp4")
+    assert answer["message"].startswith("way.mp4, 64 x 48: 10 frames (panoptic)")
+    with av.open(io.BytesIO(base64.b64decode(answer["video"].split(",")[1]))) as container:
+        assert len(list(container.decode(video=0))) == 10
+
+
+def test_what_was_found_in_a_video_can_be_taken_home(answerer):
+    files = {link["name"]: file_of(link) for link in ask(answerer, clip(), name="way.mp4")["files"]}
+    assert list(files) == ["way_panoptic.mp4", "way.jsonl", "way_tracks.json"]
+    assert len(files["way.jsonl"].splitlines()) == 10 and len(json.loads(files["way_tracks.json"])["annotations"]) == 2
+
+
+def test_of_more_frames_than_the_limit_each_second_or_third_is_segmented(answerer):
+    assert ": 10 frames, one of 3, (" in ask(answerer, clip(28, rate=20), name="way.mp4")["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (lambda: clip(30, rate=10), "lasts 3.0 s, but at most 2 s are taken"),
+        (lambda: clip()[:400], "way.mp4"),
+        (lambda: clip(kind="mpegts"), "no picture or video"),
+        (lambda: b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "no picture or video"),
+        (lambda: b"ffconcat version 1.0\nfile /etc/passwd\n", "no picture or video"),
+        (lambda: b"\x00\x00\x00\x18ftypheic" + bytes(60), "no picture or video"),
+    ],
+)
+def test_a_video_that_cannot_be_used_gets_a_message(answerer, data, said):
+    answer = ask(answerer, data(), name="way.mp4")
+    assert answer["error"] and answer["message"].startswith("way.mp4") and said in answer["message"]
+
+
+def test_a_video_leaves_nothing_on_disk(answerer, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ask(answerer, clip())
+    ask(answerer, clip()[:400])
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,8 @@ pytestmark = [
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 LEFT, RIGHT = 0.25, 0.75
+PATIENCE = 120_000  # ms that a busy machine may take
+playwright.expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def address(repository):
 def page(browser, address):
     """The open page; what it asked other hosts for and what its scripts complained about are checked afterwards."""
     context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
     page, elsewhere, complaints = context.new_page(), [], []
     page.on("request", lambda sent: elsewhere.append(sent.url) if sent.url.startswith("http") and not sent.url.startswith(address) else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -132,7 +135,7 @@ def test_each_task_begins_with_its_own_threshold(page):
 
 
 def test_another_model_offers_its_own_tasks(page):
-    page.get_by_role("listbox", name="Model").click()
+    page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name="detector").click()
     playwright.expect(page.get_by_role("radio")).to_have_count(1)
     playwright.expect(page.get_by_role("radio", name="instance")).to_be_checked()
@@ -167,7 +170,7 @@ def test_the_json_can_be_downloaded(page, tmp_path):
 
 def test_a_bad_file_gets_a_message_and_the_page_goes_on(page):
     drop(page, b"no picture", "b.png")
-    said(page, "b.png is no picture that can be read")
+    said(page, "b.png is no picture or video that can be read")
     assert "Traceback" not in page.content()
     drop(page)
     assert len(segments(page)) == 2

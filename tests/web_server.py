@@ -34,7 +34,9 @@ class MadePredictor:
         self.cfg.MODEL.META_ARCHITECTURE, self.cfg.MODEL.MASK_CLASSIFIER.MIN_CLASS_PROB = "Mask2Former", 0.3
         self.asked: list[tuple[str, float]] = []
 
-    def __call__(self, image: np.ndarray, *, task: str, threshold: float) -> dict[str, Any]:
+    def __call__(self, image: Any, *, task: str, threshold: float) -> Any:
+        if isinstance(image, list):
+            return [self(one, task=task, threshold=threshold) for one in image]
         self.asked.append((task, threshold))
         height, width = image.shape[:2]
         left = torch.zeros(height, width, dtype=torch.bool)

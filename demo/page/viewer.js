@@ -1,10 +1,10 @@
 // What was found, over the picture. gradio calls this once with `element`, `props`, `watch`; `props.value` is the answer
-// of `Answerer.answer` (answers.py). Segments are numbered from 1 in `map`, which tells for each pixel which one is seen.
+// of `Answerer.answer` (web_answers.py). Segments are numbered from 1 in `map`, which tells for each pixel which one is seen.
 const at = (selector) => element.querySelector(selector);
 const canvas = at("canvas"), video = at("video"), tip = at(".tip"), list = at(".segments");
 const OPACITY = { plain: 0.5, active: 0.75, other: 0.2 };
 const READABLE_SIDE = 480;
-let answer = null, photo = null, map = null, hidden = new Set(), selected = 0, hovered = 0;
+let turns = 0, answer = null, photo = null, map = null, hidden = new Set(), selected = 0, hovered = 0;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 const segment = (number) => answer.segments[number - 1];
@@ -19,30 +19,33 @@ function describe(number) {
   return parts.join(", ");
 }
 
+async function decoded(value) {
+  if (!value.picture) return [null, null];
+  const packed = new Blob([bytesOf(value.map)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const picture = createImageBitmap(new Blob([bytesOf(value.picture)]));
+  return [await picture, new Uint16Array(await new Response(packed).arrayBuffer())];
+}
+
 async function show(value) {
-  answer = value;
+  const turn = ++turns, [picture, numbers] = await decoded(value);
+  if (turn !== turns) return;
+  [answer, photo, map] = [value, picture, numbers];
   hidden = new Set();
   selected = hovered = 0;
-  at(".told").textContent = value.message;
+  at(".detail").textContent = "";
   at(".told").classList.toggle("error", value.error);
   video.hidden = !value.video;
-  video.src = value.video ?? "";
-  canvas.hidden = at(".found").hidden = !value.picture;
-  at(".detail").textContent = "";
-  at(".names").replaceChildren();
-  offer(value.files ?? []);
-  if (!value.picture) return;
-  const [bitmap, raw] = await Promise.all([
-    createImageBitmap(new Blob([bytesOf(value.picture)])),
-    new Response(new Blob([bytesOf(value.map)]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer(),
-  ]);
-  if (answer !== value) return;
-  photo = bitmap;
-  map = new Uint16Array(raw);
-  canvas.setAttribute("aria-label", `${value.message} Listed below.`);
-  listClasses();
-  draw();
+  if (value.video) video.src = value.video;
+  else video.removeAttribute("src");
+  canvas.hidden = at(".found").hidden = photo === null;
+  if (photo !== null) {
+    canvas.setAttribute("aria-label", `${value.message} Listed below.`);
+    listClasses();
+    draw();
+  }
   placeNames();
+  offer(value.files ?? []);
+  at(".told").textContent = value.message;
 }
 
 function offer(files) {
@@ -83,7 +86,7 @@ function overlay() {
 function placeNames() {
   const taken = [];
   at(".names").replaceChildren();
-  if (canvas.hidden) return;
+  if (photo === null) return;
   answer.segments.forEach(({ name, score, center, color }, place) => {
     if (!center || !isShown(place + 1)) return;
     const label = document.createElement("span");
@@ -216,9 +219,7 @@ for (const [selector, isOn] of [[".all", true], [".none", false]]) {
     refilter();
   });
 }
-new ResizeObserver(() => {
-  if (photo) placeNames();
-}).observe(canvas);
+new ResizeObserver(placeNames).observe(canvas);
 watch("value", () => {
   if (props.value) show(props.value);
 });

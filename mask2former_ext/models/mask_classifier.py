@@ -241,7 +241,7 @@ class MaskClassifier(Segmenter):
         options = self.inference
         self.inference = options if task is None else options.only(task)
         if threshold is not None:
-            self.inference = replace(self.inference, min_class_prob=threshold)
+            self.inference = replace(self.inference, min_class_prob=threshold, min_instance_score=threshold)
         try:
             yield
         finally:

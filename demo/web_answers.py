@@ -11,12 +11,13 @@ import json
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
+from web_clips import Clip, is_video, segment_clip
+from web_limits import Limits, Refused
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -30,24 +31,6 @@ from mask2former_ext.results import DEFAULT_INSTANCE_SCORE, Segmentation, segmen
 JPEG_QUALITY = 92
 LONGEST_NAME = 80
 WIDTH_ON_SCREEN = 800  # px that the picture has about on a desktop; how much room a name needs follows from it
-
-
-class Refused(ValueError):
-    """A question that is not answered; the text is for the person who asked."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one question may hold."""
-
-    max_bytes: int = 20_000_000
-    max_pixels: int = 50_000_000  # of a picture as it comes
-    max_size: int = 1280  # px, longer side; a larger picture is shrunk to it
-
-    @property
-    def max_request(self) -> int:
-        """Bytes of a request with the largest file in base64 and all that lies around it."""
-        return self.max_bytes * 4 // 3 + 100_000
 
 
 class NamedBytes(io.BytesIO):
@@ -82,7 +65,7 @@ class Answerer:
         return cfg.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH if merged else cfg.MASK_CLASSIFIER.MIN_CLASS_PROB
 
     def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
-        """`message` and `error`; of a picture that could be read also what `shown` and `downloads` say.
+        """What viewer.js shows: `message` and `error`, and of a file that could be read what was found in it.
 
         upload: {"name": str, "data": base64}, or None before there is one. The other three are what the page offers,
         but nothing is taken for granted.
@@ -92,6 +75,9 @@ class Answerer:
         try:
             self._check(model, task, threshold)
             name, data = self._received(upload)
+            if is_video(data):
+                clip = segment_clip(name, data, self.predictors[model], task, threshold, self.limits)
+                return clip_answer(name, task, clip)
             image = self._image(NamedBytes(data, name))
         except (Refused, BrokenImageError) as error:
             return {"error": True, "message": f"{error}."}
@@ -129,7 +115,7 @@ class Answerer:
             with Image.open(file) as header:
                 width, height = header.size
         except UnidentifiedImageError as error:
-            raise Refused(f"{file} is no picture that can be read") from error
+            raise Refused(f"{file} is no picture or video that can be read") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise Refused(f"{file} cannot be read ({error})") from error
         if width * height > self.limits.max_pixels:
@@ -186,6 +172,19 @@ def downloads(name: str, found: Segmentation) -> list[dict[str, str]]:
     content = {"file_name": name, "height": height, "width": width, found.task: found.content()}
     files.append(_link("Segments (json)", f"{stem}.json", "application/json", _base64(json.dumps(content).encode())))
     return files
+
+
+def clip_answer(name: str, task: str, clip: Clip) -> dict[str, Any]:
+    """The answer to a video: the overlay plays on the page, what was found is for taking home."""
+    stem, (height, width) = PurePosixPath(name).stem, clip.size
+    each = "" if clip.every == 1 else f", one of {clip.every},"
+    message = f"{name}, {width} x {height}: {clip.num_frames} frames{each} ({task}) in {clip.seconds:.1f} s."
+    overlay = _link("Overlay (MP4)", f"{stem}_{task}.mp4", "video/mp4", _base64(clip.overlay))
+    files = [overlay, _link("Segments (json lines)", f"{stem}.jsonl", "application/jsonl", _base64(clip.lines))]
+    if clip.tracks is not None:
+        files.append(_link("Tracks (json)", f"{stem}_tracks.json", "application/json", _base64(clip.tracks)))
+    notes = "".join(f" The file {note}." for note in clip.notes)
+    return {"error": False, "message": message + notes, "video": overlay["url"], "files": files}
 
 
 def _link(label: str, name: str, kind: str, data: str) -> dict[str, str]:

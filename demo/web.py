@@ -3,9 +3,9 @@
 python demo/web.py                                            the small model that `make demo` trained
 python demo/web.py --config-file F --weights model.pth        your own; both again for each further model
 
-The page answers on this machine alone unless --host says otherwise, loads nothing from anywhere else, and keeps nothing:
-a picture travels with each question, from the browser's memory, and is never written to disk. One question is answered
-after the other; the rest wait in a queue.
+The page answers on this machine alone unless --host says otherwise, loads nothing from anywhere else, and keeps
+nothing: a file travels with each question, from the browser's memory. A picture is never written to disk, a video only
+while it is answered. One question is answered after the other; the rest wait in a queue.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from web_answers import Answerer
 from fastapi import FastAPI
+from web_answers import Answerer
 from web_limits import Limits
 
 import mask2former_ext as m
+from demo import configure, free_name
 
 try:
     import gradio as gr
@@ -33,8 +34,17 @@ TITLE = "mask2former_ext"
 # What the page itself asks for. The rest of what gradio would answer (uploads, files, its own programming interface) is
 # not needed here, so nobody gets it.
 ANSWERED = ("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/assets/", "/static/", "/svelte/")
-ANSWERED_BELOW_GRADIO = ("queue/join", "queue/data", "heartbeat/", "reset", "cancel", "app_id", "startup-events", "info", "theme.css")
+ANSWERED += tuple(f"/gradio_api/{asked}" for asked in ("queue/join", "queue/data", "heartbeat/", "reset", "cancel"))
 SOURCES = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
+
+
+LIMITS = {
+    "max_bytes": "of a file",
+    "max_pixels": "of a picture or frame as it comes",
+    "max_size": "px, longer side; larger pictures are shrunk to it",
+    "max_seconds": "of a video",
+    "max_frames": "of a video; of more only each second, third, ... is segmented",
+}
 
 
 class Gate:
@@ -62,9 +72,7 @@ class Gate:
 
     def _refusal(self, scope: Any) -> int | None:
         """An HTTP status, None if there is nothing to refuse."""
-        path = scope["path"]
-        below = path.removeprefix("/gradio_api/")
-        if path != "/" and not path.startswith(ANSWERED) and not (below != path and below.startswith(ANSWERED_BELOW_GRADIO)):
+        if scope["path"] != "/" and not scope["path"].startswith(ANSWERED):
             return 404
         if scope["method"] in ("GET", "HEAD"):
             return None
@@ -75,32 +83,34 @@ class Gate:
 
 
 def build_page(answerer: Answerer) -> gr.Blocks:
-    """The page: what is asked on the left, the answer on the right (below on a phone)."""
-    models = list(answerer.predictors)
+    """The page: what is asked on the left, the answer on the right (below it on a phone)."""
+    models, limits = list(answerer.predictors), answerer.limits
     tasks = answerer.tasks(models[0])
+    taken = f"At most {limits.max_bytes / 1e6:g} MB; of a video {limits.max_seconds:g} seconds."
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        gr.Markdown(f"# {TITLE}\nDrop a picture and see what the model finds. It stays between this page and its server.")
+        gr.Markdown(f"# {TITLE}\nDrop a picture and see what the model finds in it. {taken} Nothing is kept.")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                picker = _part("picker", max_bytes=answerer.limits.max_bytes)
+                picker = _part("picker", max_bytes=limits.max_bytes)
                 model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
                 task = gr.Radio(tasks, value=tasks[-1], label="Task")
-                threshold = gr.Slider(
-                    0, 1, answerer.default_threshold(models[0], tasks[-1]), step=0.01, label="Confidence threshold"
-                )
-            with gr.Column(scale=2, min_width=320):
+                start = answerer.default_threshold(models[0], tasks[-1])
+                threshold = gr.Slider(0, 1, start, step=0.01, label="Confidence threshold")
+            with gr.Column(scale=2, min_width=300):
                 viewer = _part("viewer")
 
-        def offer(model: str, task: str) -> tuple[Any, Any]:
+        def offer(model: str, task: str) -> tuple[Any, float]:
+            """The tasks of this model, and the threshold that the task begins with."""
             tasks = answerer.tasks(model)
             task = task if task in tasks else tasks[-1]
             return gr.Radio(tasks, value=task), answerer.default_threshold(model, task)
 
-        question = {"fn": answerer.answer, "inputs": [picker, model, task, threshold], "outputs": viewer}
-        question |= {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "always_last", "api_visibility": "private"}
+        unlisted: dict[str, Any] = {"api_visibility": "private"}
+        question = {"fn": answerer.answer, "inputs": [picker, model, task, threshold], "outputs": viewer, **unlisted}
+        question |= {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "always_last"}
         for choice in (model, task):
-            chosen = choice.input(offer, [model, task], [task, threshold], concurrency_limit=None, show_progress="hidden", api_visibility="private")
-            chosen.then(**question)
+            quick = {"concurrency_limit": None, "show_progress": "hidden", **unlisted}
+            choice.input(offer, [model, task], [task, threshold], **quick).then(**question)
         picker.submit(**question)
         threshold.release(**question)
     return page
@@ -133,20 +143,25 @@ def build_app(answerer: Answerer, max_waiting: int) -> Gate:
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    limits = Limits()
-    parser.add_argument("--config-file", action="append", default=[], metavar="F", help="one for each model")
-    parser.add_argument("--weights", action="append", default=[], metavar="W", help="one for each --config-file, in its order")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address of this machine (default: %(default)s)")
+    parser.add_argument(
+        "--config-file", action="append", default=[], help="one for each model (default: the one of `make demo`)"
+    )
+    parser.add_argument("--weights", action="append", default=[], help="one for each --config-file, in their order")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the configuration's)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: all of this machine's (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
-    parser.add_argument("--max-megabytes", type=float, default=limits.max_bytes / 1e6, metavar="X", help="of a file (default: %(default)g)")
-    parser.add_argument("--max-megapixels", type=float, default=limits.max_pixels / 1e6, metavar="X", help="of a picture (default: %(default)g)")
-    parser.add_argument("--max-size", type=int, default=limits.max_size, metavar="PX", help="longer side; larger pictures are shrunk (default: %(default)s)")
-    parser.add_argument("--max-waiting", type=int, default=40, metavar="N", help="questions in the queue; further ones are refused (default: %(default)s)")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="configuration overrides")
+    for name, meaning in LIMITS.items():
+        value = getattr(Limits(), name)
+        text = f"{meaning} (default: {value})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, metavar="N", help=text)
+    parser.add_argument(
+        "--max-waiting", type=int, default=40, metavar="N", help="questions in the queue (default: %(default)s)"
+    )
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="overrides")
     args = parser.parse_args(argv)
     if len(args.config_file) != len(args.weights):
         parser.error(f"{len(args.config_file)} --config-file and {len(args.weights)} --weights: each model needs both")
-    for name in ("max_megabytes", "max_megapixels", "max_size", "max_waiting"):
+    for name in (*LIMITS, "max_waiting"):
         if getattr(args, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} is {getattr(args, name)}, but must be positive")
     return args
@@ -154,14 +169,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
     """Name of the model -> model."""
+    asked = {"device": args.device, "task": None, "confidence_threshold": None}
+    if not args.config_file:
+        return {"make demo": m.Predictor(configure(argparse.Namespace(config_file=None, opts=args.opts, **asked)))}
     predictors: dict[str, m.Predictor] = {}
     for config_file, weights in zip(args.config_file, args.weights, strict=True):
-        stem, number = Path(config_file).stem, 1
-        name = stem
-        while name in predictors:
-            number += 1
-            name = f"{stem} {number}"
-        predictors[name] = m.Predictor(m.load_config(config_file, ["MODEL.WEIGHTS", weights, *args.opts]))
+        opts = ["MODEL.WEIGHTS", weights, *args.opts]
+        cfg = configure(argparse.Namespace(config_file=config_file, opts=opts, **asked))
+        predictors[free_name(Path(config_file).stem, set(predictors))] = m.Predictor(cfg)
     return predictors
 
 
@@ -170,10 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         predictors = load_predictors(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"web.py: error: {error}", file=sys.stderr)
         return 2
-    limits = Limits(round(args.max_megabytes * 1e6), round(args.max_megapixels * 1e6), args.max_size)
+    limits = Limits(**{name: getattr(args, name) for name in LIMITS})
     app = build_app(Answerer(predictors, limits), args.max_waiting)
     print(f"{', '.join(predictors)}: http://{args.host}:{args.port} (Ctrl-C ends it)")
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")

@@ -16,10 +16,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from web_clips import Clip, is_video, segment_clip
-from web_limits import Limits, Refused
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from web_clips import Clip, is_video, segment_clip
+from web_limits import Limits, Refused
 
 import mask2former_ext as m
 from mask2former_ext import visualize
@@ -106,7 +106,8 @@ class Answerer:
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise Refused("This is not a file as the page sends it") from error
         if len(data) > self.limits.max_bytes:
-            raise Refused(f"{name} has {len(data) / 1e6:.1f} MB, but at most {self.limits.max_bytes / 1e6:g} MB are taken")
+            most = f"{self.limits.max_bytes / 1e6:g} MB"
+            raise Refused(f"{name} has {len(data) / 1e6:.1f} MB, but at most {most} are taken")
         return name, data
 
     def _image(self, file: NamedBytes) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ from web_limits import Limits, Refused
 from mask2former_ext.saving import Asked, VideoSaver
 from mask2former_ext.video import BrokenVideoError, VideoReader, import_av, segment_frames
 
-# MP4 and MOV begin with a box of one of these kinds. What else FFmpeg knows, such as playlists that name other files, it
-# never gets to see.
+# MP4 and MOV begin with a box of one of these kinds. What else FFmpeg knows, such as playlists that name other files,
+# it never gets to see.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
 

@@ -65,8 +65,10 @@ class Predictor:
     ) -> dict | list[dict]:
         """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> one result dict, or a list of them.
 
-        task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: for this call in
-        the place of the configuration's, in [0, 1]; panoptic: least class probability of a segment, or score of a thing.
+        task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: in [0, 1], for
+        this call in the place of the configuration's: least score of an instance, least class probability of a panoptic
+        segment (of Panoptic FPN: least score of a thing).
+        Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
         """
         if isinstance(images, np.ndarray):
             return self([images], task=task, threshold=threshold)[0]

@@ -151,7 +151,9 @@ def test_no_file_of_the_machine_is_given_out(address, path):
     assert b"root:" not in content and b"Traceback" not in content
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/upload", "/upload", "/gradio_api/component_server", "/gradio_api/run/predict"])
+@pytest.mark.parametrize(
+    "path", ["/gradio_api/upload", "/upload", "/gradio_api/component_server", "/gradio_api/run/predict"]
+)
 def test_nothing_can_be_stored_or_called_beside_the_page(address, path):
     assert post(address, path, {})[0] == 404
 
@@ -172,4 +174,4 @@ def test_the_browser_is_told_to_load_from_nowhere_else(address):
 
 def test_the_page_names_no_other_host_to_load_from(address):
     page = request(address, "GET", "/")[2].decode() + request(address, "GET", "/theme.css")[2].decode()
-    assert "googleapis" not in page and "<script src=\"http" not in page and "url(http" not in page
+    assert "googleapis" not in page and '<script src="http' not in page and "url(http" not in page

@@ -25,7 +25,9 @@ def answerer(monkeypatch, repository):
     return importlib.import_module("web_answers").Answerer({"made": MadePredictor()}, limits)
 
 
-def ask(answerer, file: bytes | None = None, task: str = "panoptic", threshold: float = 0.3, name: str = "a.png") -> dict:
+def ask(
+    answerer, file: bytes | None = None, task: str = "panoptic", threshold: float = 0.3, name: str = "a.png"
+) -> dict:
     return answerer.answer(upload(picture() if file is None else file, name), "made", task, threshold)
 
 
@@ -41,7 +43,9 @@ def file_of(link: dict) -> bytes:
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-@pytest.mark.parametrize(("task", "scores"), [("panoptic", [0.9, 0.4]), ("instance", [0.9, 0.4]), ("semantic", [None, None])])
+@pytest.mark.parametrize(
+    ("task", "scores"), [("panoptic", [0.9, 0.4]), ("instance", [0.9, 0.4]), ("semantic", [None, None])]
+)
 def test_an_answer_lists_class_score_and_area_of_each_segment(answerer, task, scores):
     found = [(s["name"], s["score"] and round(s["score"], 2), s["area"]) for s in ask(answerer, task=task)["segments"]]
     assert found == [("dog", scores[0], 1200), ("cat", scores[1], 1200)]
@@ -73,7 +77,8 @@ def test_the_label_file_is_the_one_of_the_command_line(answerer):
 def test_the_json_says_file_size_and_segments(answerer):
     link = ask(answerer, task="instance", name="street.jpg")["files"][1]
     content = json.loads(file_of(link))
-    assert (link["name"], content["file_name"], content["height"], content["width"]) == ("street.json", "street.jpg", *SIZE)
+    assert (link["name"], content["file_name"]) == ("street.json", "street.jpg")
+    assert (content["height"], content["width"]) == SIZE
     assert [found["bbox"] for found in content["instance"]] == [[0, 0, 30, 40], [30, 0, 30, 40]]
 
 
@@ -151,7 +156,18 @@ def test_a_file_that_cannot_be_used_gets_a_message_with_its_name(answerer, data,
     assert answer["error"] and "holiday.png" in answer["message"] and said in answer["message"]
 
 
-@pytest.mark.parametrize("sent", [3, "a.png", [], {"name": "a"}, {"name": 1, "data": ""}, {"name": "a", "data": "é"}, {"name": "a", "data": ["/etc"]}])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        3,
+        "a.png",
+        [],
+        {"name": "a"},
+        {"name": 1, "data": ""},
+        {"name": "a", "data": "é"},
+        {"name": "a", "data": ["/etc"]},
+    ],
+)
 def test_what_is_no_file_at_all_gets_a_message(answerer, sent):
     answer = answerer.answer(sent, "made", "panoptic", 0.3)
     assert set(answer) == {"error", "message"} and answer["error"]

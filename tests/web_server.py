@@ -52,7 +52,8 @@ class MadePredictor:
         ids = torch.zeros(height, width, dtype=torch.int32)
         for i in kept:
             ids[masks[i]] = i + 1
-        return {"panoptic_seg": (ids, [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept])}
+        segments = [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept]
+        return {"panoptic_seg": (ids, segments)}
 
 
 def picture(file_format: str = "PNG", mode: str = "RGB", size: tuple[int, int] = SIZE, **options: Any) -> bytes:

@@ -112,7 +112,7 @@ def build_page(answerer: Answerer) -> gr.Blocks:
             quick = {"concurrency_limit": None, "show_progress": "hidden", **unlisted}
             choice.input(offer, [model, task], [task, threshold], **quick).then(**question)
         picker.submit(**question)
-        threshold.release(**question)
+        threshold.input(**question)
     return page
 
 
@@ -137,6 +137,7 @@ def build_app(answerer: Answerer, max_waiting: int) -> Gate:
         enable_monitoring=False,
         theme=gr.themes.Default(**fonts),
         css_paths=PAGE / "style.css",
+        head_paths=PAGE / "head.html",  # of gradio's own parts, which css_paths does not reach
     )
     return Gate(app, answerer.limits.max_request)
 
@@ -176,7 +177,9 @@ def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
     for config_file, weights in zip(args.config_file, args.weights, strict=True):
         opts = ["MODEL.WEIGHTS", weights, *args.opts]
         cfg = configure(argparse.Namespace(config_file=config_file, opts=opts, **asked))
-        predictors[free_name(Path(config_file).stem, set(predictors))] = m.Predictor(cfg)
+        path = Path(config_file).resolve()
+        name = path.parent.name if path.stem == "config" else path.stem  # training writes config.yaml into its folder
+        predictors[free_name(name, set(predictors))] = m.Predictor(cfg)
     return predictors
 
 

@@ -82,23 +82,28 @@ function overlay() {
   return layer;
 }
 
-// Names on the picture, as many as fit beside each other: on a phone fewer than on a wide screen.
+// Names on the picture: of segments that are larger than their name, as many as fit beside each other.
 function placeNames() {
-  const taken = [];
   at(".names").replaceChildren();
   if (photo === null) return;
-  answer.segments.forEach(({ name, score, center, color }, place) => {
+  const frame = canvas.getBoundingClientRect(), scale = frame.width / answer.width, taken = [];
+  answer.segments.forEach(({ name, score, area, center, color }, place) => {
     if (!center || !isShown(place + 1)) return;
     const label = document.createElement("span");
     label.textContent = score === null ? name : `${name} ${score.toFixed(2)}`;
     label.style.borderColor = color;
-    label.style.left = `${(100 * center[0]) / answer.width}%`;
-    label.style.top = `${(100 * center[1]) / answer.height}%`;
     at(".names").append(label);
-    const box = label.getBoundingClientRect();
-    const covers = ({ left, right, top, bottom }) => box.left < right && box.right > left && box.top < bottom && box.bottom > top;
-    if (taken.some(covers)) label.remove();
-    else taken.push(box);
+    const { width, height } = label.getBoundingClientRect();
+    const left = Math.max(0, Math.min(center[0] * scale - width / 2, frame.width - width));
+    const top = Math.max(0, Math.min(center[1] * scale - height / 2, frame.height - height));
+    const meets = (other) => left < other.left + other.width && other.left < left + width
+      && top < other.top + height && other.top < top + height;
+    if (area * scale * scale < width * height || taken.some(meets)) {
+      label.remove();
+      return;
+    }
+    Object.assign(label.style, { left: `${left}px`, top: `${top}px` });
+    taken.push({ left, top, width });
   });
 }
 

@@ -156,8 +156,8 @@ def test_another_model_offers_its_own_tasks(page):
 def test_a_real_model_answers_with_its_classes(page, tiny):
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name="tiny").click()
-    page.get_by_role("radio", name="semantic").check()
     drop(page, picture(size=(128, 128)))
+    page.get_by_role("radio", name="semantic").check()
     said(page, "(semantic)")
     found = {text.split(",")[0] for text in segments(page)}
     assert found and found <= set(tiny.metadata.stuff_classes)

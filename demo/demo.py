@@ -11,7 +11,7 @@ side; without --task each task that the model answers gets its own.
 Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabelled); panoptic, segment ids as
 R + 256 G + 65536 B; instance, the number (from 1) of the instance in the json, 0 for none, higher scores on top.
 
-Exit code: 0; 1 if an input could not be read or not to its end, the others were; 2 if nothing could be started or saved.
+Exit code: 0; 1 if an input could not be read or not to its end, the others were; 2 if nothing was started or saved.
 """
 
 from __future__ import annotations
@@ -54,8 +54,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file", help="our yaml, an upstream yaml or dump (default: the model that `make demo` trained)"
     )
-    parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, videos, folders, globs in quotes")
-    parser.add_argument("--webcam", nargs="?", type=int, const=0, metavar="N", help="camera N (default 0), until Ctrl-C")
+    parser.add_argument(
+        "--input", nargs="+", default=[], metavar="PATH", help="images, videos, folders, globs in quotes"
+    )
+    parser.add_argument(
+        "--webcam", nargs="?", type=int, const=0, metavar="N", help="camera N (default 0), until Ctrl-C"
+    )
     parser.add_argument("--output", required=True, metavar="DIR")
     parser.add_argument(
         "--task", choices=[*ANSWERS, "all"], help="default: the tasks that the model answers; all: side by side"
@@ -130,7 +134,9 @@ def configure(args: argparse.Namespace) -> Any:
         weights = DEFAULT_MODEL / "model_final.pth"
         if not weights.exists():
             raise ValueError(f"no --config-file, and {weights}, which `make demo` trains, is absent")
-        print(f"No --config-file: the small model of `make demo` is used ({DEFAULT_MODEL}). It knows made shapes alone.")
+        print(
+            f"No --config-file: the small model of `make demo` is used, which knows made shapes alone ({DEFAULT_MODEL})"
+        )
         cfg = m.load_config(str(DEFAULT_MODEL / "config.yaml"), ["MODEL.WEIGHTS", str(weights), *args.opts])
     else:
         cfg = m.load_config(args.config_file, args.opts)

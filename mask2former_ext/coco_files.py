@@ -37,7 +37,9 @@ class CocoFile:
     def __enter__(self) -> CocoFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             with self.path.open("w", encoding="utf-8") as file:
                 head = {"info": {}, "images": self._images, "categories": _categories(self.metadata)}
@@ -70,11 +72,13 @@ class TrackFile:
     def __enter__(self) -> TrackFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             with self.path.open("w", encoding="utf-8") as file:
-                video = {"id": 1, "length": len(self._frames), **self._sides()}
-                video["file_names"] = [f"{self.name}/{frame:05d}.jpg" for frame in self._frames]
+                names = [f"{self.name}/{frame:05d}.jpg" for frame in self._frames]
+                video = {"id": 1, "length": len(names), **self._sides(), "file_names": names}
                 head = {"info": {}, "videos": [video], "categories": _categories(self.metadata)}
                 _write(file, head, self._tracks())
         self._spool.close()

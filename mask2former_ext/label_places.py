@@ -24,8 +24,8 @@ def label_centres(
     """Centres (N, 2) of texts of `sizes` for the segments 1..N of a map (H, W) that lie in `boxes` (x0, y0, x1, y1).
 
     A text lies around the pixel of its segment that is farthest from the segment's edge, unlike the centre of mass one
-    that lies inside a bent mask; where that is taken by another text, around the farthest one that is free. A segment
-    that the text would hide gets it above, below or beside itself. Where no place is free texts overlap.
+    that lies inside a bent mask; where that is taken by another text, around the farthest one that is free, else near
+    it. A segment that the text would hide gets it above, below or beside itself. Where no place is free texts overlap.
     """
     step = max(1, min(index_map.shape) // _SHORT_SIDE)
     coarse = np.ascontiguousarray(index_map[::step, ::step])
@@ -35,9 +35,11 @@ def label_centres(
     taken: list[tuple[Point, tuple[float, float]]] = []
     for i in sorted(range(len(boxes)), key=lambda i: _area(boxes[i])):  # the larger, the more places it has
         size = sizes[i]
-        inside = None if _would_hide(boxes[i], size) else _free_inside(coarse, room, i, boxes[i], size, taken, step)
+        hidden = _would_hide(boxes[i], size)
+        inside = None if hidden else _free_inside(coarse, room, i, boxes[i], size, taken, step)
         if inside is None:
-            candidates = [_in_frame(point, size, width, height) for point in _around(boxes[i], size)]
+            around = boxes[i] if hidden else _middle(coarse, room, i, boxes[i], step)
+            candidates = [_in_frame(point, size, width, height) for point in _around(around, size)]
             free = (point for point in candidates if not any(_overlap(point, size, *other) for other in taken))
             inside = next(free, candidates[0])
         centres[i] = inside
@@ -80,6 +82,17 @@ def _free_inside(
         return None
     row, column = np.unravel_index(int(here.argmax()), here.shape)
     return float((column + x0) * step), float((row + y0) * step)
+
+
+def _middle(coarse: NDArray[Any], room: NDArray[np.float32], i: int, box: Box, step: int) -> Box:
+    """The pixel of segment i farthest from its edge, as a box; the middle of its box if the map has no pixel of it."""
+    x0, y0, x1, y1 = (int(side // step) for side in box)
+    here = np.where(coarse[y0 : y1 + 1, x0 : x1 + 1] == i + 1, room[y0 : y1 + 1, x0 : x1 + 1], 0)
+    row, column = np.unravel_index(int(here.argmax()), here.shape)
+    x, y = float((column + x0) * step), float((row + y0) * step)
+    if here.max() <= 0:
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return x, y, x, y
 
 
 def _would_hide(box: Box, size: tuple[float, float]) -> bool:

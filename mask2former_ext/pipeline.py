@@ -15,7 +15,7 @@ _PATIENCE = 0.1  # seconds between two looks at whether the other side is still 
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """The items, made in a thread that is at most `depth` ahead. An error of theirs is raised after the last good one."""
+    """The items, made in a thread at most `depth` ahead. An error of theirs is raised after the last good one."""
     waiting: queue.Queue[T] = queue.Queue(depth)
     left = threading.Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mask2former_ext.architecture import answered_tasks, is_task_conditioned
 from mask2former_ext.config_check import check_model, use_available_device
 from mask2former_ext.data import metadata_for, prepare_data
 from mask2former_ext.interop.weights import load_weights, with_text_part
+from mask2former_ext.prediction import Prediction
 from mask2former_ext.task_by_task import TaskByTask
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,12 @@ def load_model(cfg: CfgNode) -> nn.Module:
 class Predictor:
     """RGB images in, results in the contract's form out, at the size of each image.
 
+    predictor = Predictor(load_config("configs/....yaml", ["MODEL.WEIGHTS", "model.pkl"]))
+    result = predictor(image)         # or predictor([image, another]), one batch
+    result                            # a notebook shows the picture
+    result.draw("panoptic")           # RGB uint8
+    result["panoptic_seg"]            # ids (H, W), [{"id", "category_id", "isthing", "score"}, ...]
+
     A model that is told its task (OneFormer) answers each one that is switched on under its own sentence.
     """
 
@@ -62,8 +70,8 @@ class Predictor:
 
     def __call__(
         self, images: np.ndarray | Sequence[np.ndarray], *, task: str | None = None, threshold: float | None = None
-    ) -> dict | list[dict]:
-        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> one result dict, or a list of them.
+    ) -> Any:
+        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> a `Prediction`, or a list of them.
 
         task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: in [0, 1], for
         this call in the place of the configuration's: least score of an instance, least class probability of a panoptic
@@ -80,7 +88,8 @@ class Predictor:
         model = self.model if task is None or self.model is self._plain_model else TaskByTask(self._plain_model, [task])
         asked = getattr(self._plain_model, "asked", None)
         with torch.inference_mode(), nullcontext() if asked is None else asked(task, threshold):
-            return model(inputs)
+            results = model(inputs)
+        return [Prediction(*pair, self.metadata, threshold) for pair in zip(results, images, strict=True)]
 
     def _model_input(self, image: np.ndarray) -> dict:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

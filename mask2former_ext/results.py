@@ -98,7 +98,7 @@ class Segmentation:
         return np.stack([values & 255, values >> 8 & 255, values >> 16 & 255], axis=-1).astype(np.uint8)
 
     def content(self) -> list[dict[str, Any]]:
-        """What the json says of each segment: numbers, names, boxes as x, y, width, height, masks of instances as RLE."""
+        """What json says of each segment: numbers, names, boxes as x, y, width, height, masks of instances as RLE."""
         return [self._content_of(place, segment) for place, segment in enumerate(self.segments)]
 
     def _content_of(self, place: int, segment: Segment) -> dict[str, Any]:

@@ -75,7 +75,9 @@ class ImageSaver:
     def __enter__(self) -> ImageSaver:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._coco is not None:
             self._coco.__exit__(kind, error, trace)
 
@@ -137,7 +139,9 @@ class VideoSaver:
     def __enter__(self) -> VideoSaver:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.__exit__(kind, error, trace)
         self.notes = list(dict.fromkeys(note for writer in self._writers.values() for note in writer.notes))
 

@@ -117,7 +117,7 @@ class VideoReader:
             count = index + 1
             if raw_size not in (None, (frame.height, frame.width)):
                 now = f"{frame.width} x {frame.height}"
-                self.notes.append(f"changes size at frame {index} to {now}; all frames were brought to the first's size")
+                self.notes.append(f"changes size at frame {index} to {now}; all were brought to the first one's")
             raw_size = (frame.height, frame.width)
             pts = _next_pts(frame, index, last_pts, self._stream)
             last_pts = pts
@@ -163,8 +163,8 @@ class Camera:
     def __init__(self, number: int, *, every: int = 1, max_size: int | None = None):
         self.every, self.notes = every, list[str]()
         self._camera = cv2.VideoCapture(number)
-        got, image = self._camera.read() if self._camera.isOpened() else (False, None)
-        if not got:
+        image = self._camera.read()[1] if self._camera.isOpened() else None
+        if image is None:
             self._camera.release()
             raise BrokenVideoError(f"camera {number}: there is none, or it gives no picture")
         self.size = fitted_size(image.shape[:2], max_size)
@@ -180,7 +180,8 @@ class Camera:
             seconds = time.perf_counter() - start
             last = max(last + 1, round(seconds * _CAMERA_TICKS))
             if index % self.every == 0:
-                yield Frame(index, last, seconds, resized(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.size))
+                rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+                yield Frame(index, last, seconds, resized(rgb, self.size))
 
     def __enter__(self) -> Camera:
         return self

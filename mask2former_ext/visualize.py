@@ -62,6 +62,7 @@ _DARK, _LIGHT = sv.Color(r=0, g=0, b=0), sv.Color(r=255, g=255, b=255)
 _TEXT_COLOURS = sv.ColorPalette(
     [_DARK if 299 * c.r + 587 * c.g + 114 * c.b > 128_000 else _LIGHT for c in _PALETTE.colors]
 )
+_GROUNDS = sv.ColorPalette([*_PALETTE.colors, _LIGHT])
 _TITLE = len(_PALETTE.colors)  # place of white, behind the palette's own: the ground of what names no segment
 _LABEL_PADDING = 3
 
@@ -246,12 +247,12 @@ def _draw_boxes(picture: Image, found: Segmentation, slots: NDArray[np.integer])
         return picture.copy()
     xyxy = np.array([segment.box for segment in segments]) * float(_scale(picture, found))
     boxes = sv.Detections(xyxy=xyxy, class_id=slots)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # supervision draws in OpenCV's order
+    bgr = np.ascontiguousarray(picture[..., ::-1])  # supervision draws in OpenCV's order
     outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(bgr, boxes)
     texts = [_text(segment) for segment in segments]
     sizes = _text_sizes(texts, _font_size(picture))
     corners = [(x, max(0.0, y - height)) for (x, y), (_, height) in zip(xyxy[:, :2].tolist(), sizes, strict=True)]
-    return _write(cv2.cvtColor(outlined, cv2.COLOR_BGR2RGB), texts, corners, slots)
+    return _write(np.ascontiguousarray(outlined[..., ::-1]), texts, corners, slots)
 
 
 def _text(segment: Segment) -> str:
@@ -295,17 +296,16 @@ def _write(
 @lru_cache(maxsize=4096)
 def _label(text: str, slot: int, font_size: int) -> Image:
     """A text on its ground: kept, since writing twenty anew takes longer than all else that is drawn in a frame."""
-    annotator = _label_annotator(font_size)
-    ground = PillowImage.new("RGB", _text_size(text, font_size), annotator.color.by_idx(slot).as_rgb())
+    ground = PillowImage.new("RGB", _text_size(text, font_size), _GROUNDS.by_idx(slot).as_rgb())
     # BOTTOM_LEFT puts a text below the box's bottom left corner.
     place = sv.Detections(xyxy=np.zeros((1, 4)), class_id=np.array([slot]))
-    return np.array(annotator.annotate(ground, place, labels=[text]))
+    return np.array(_label_annotator(font_size).annotate(ground, place, labels=[text]))
 
 
 @lru_cache(maxsize=8)
 def _label_annotator(font_size: int) -> sv.RichLabelAnnotator:
     return sv.RichLabelAnnotator(
-        sv.ColorPalette([*_PALETTE.colors, _LIGHT]),
+        _GROUNDS,
         text_color=sv.ColorPalette([*_TEXT_COLOURS.colors, _DARK]),
         font_size=font_size,
         text_padding=_LABEL_PADDING,

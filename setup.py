@@ -29,11 +29,14 @@ REQUIRES = [
 TRANSFORMERS = "transformers>=4.46,<6"
 ONEFORMER = "open_clip_torch>=2.26.1,<4"  # CLIP's vocabulary, which training OneFormer needs
 VIDEO = "av>=14,<19"  # PyAV, FFmpeg with it
+WEB = "gradio>=6.31,<7"  # the page of demo/web.py
 TEST = ["pytest>=8.2,<10", "torchmetrics>=1.4,<2", TRANSFORMERS, ONEFORMER, VIDEO]
 
 EXTRAS = {
     "oneformer": [ONEFORMER],
     "video": [VIDEO],
+    "web": [WEB],
+    "browser": [WEB, "playwright>=1.65,<2"],  # for the tests that drive the page in a browser of the machine's
     "test": TEST,
     "benchmark": [TRANSFORMERS],
     "dev": [*TEST, "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.5"],

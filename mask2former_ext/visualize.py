@@ -44,6 +44,7 @@ __all__ = [
     "draw_semantic",
     "enlarge",
     "panoptic_truth",
+    "segment_colors",
     "side_by_side",
 ]
 
@@ -129,6 +130,12 @@ def draw(
     if found.task == "semantic":
         return _add_legend(picture, found, slots, legend)
     return _name_segments(picture, found, slots)
+
+
+def segment_colors(found: Segmentation, color_by: ColorBy | None = None) -> list[str]:
+    """The color of each segment as `draw` paints it, as "#rrggbb"."""
+    slots = Colors().slots(_color_keys(found, color_by))
+    return [_PALETTE.by_idx(int(slot)).as_hex() for slot in slots]
 
 
 def draw_semantic(image: Image, class_map: NDArray[np.integer], metadata: Any) -> Image:

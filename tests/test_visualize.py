@@ -159,3 +159,10 @@ def test_a_mask_of_another_size_is_refused(image):
 
 def test_a_class_without_a_name_is_called_by_its_number():
     assert class_name(None, 7) == class_name(METADATA, 7) == class_name(METADATA, 7, is_thing=True) == "class 7"
+
+
+def test_the_colors_of_segments_are_those_that_are_painted(image):
+    found = visualize.panoptic_segmentation((np.ones(SIZE, dtype=int), [{"id": 1, "category_id": 2}]), METADATA)
+    (color,) = visualize.segment_colors(found)
+    painted = visualize.draw(image, found, alpha=1.0)[5, 5]
+    assert color == "#" + "".join(f"{value:02x}" for value in painted)

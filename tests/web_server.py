@@ -1,0 +1,89 @@
+"""What the tests of the web page share: a made predictor, files to send, a server to send them to."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import get_cfg
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+
+from mask2former_ext import add_config
+
+SIZE = (40, 60)  # of `picture`
+
+
+class MadePredictor:
+    """Left half dog 0.9, right half cat 0.4, in every task; notes the tasks and thresholds that it was asked for."""
+
+    metadata = SimpleNamespace(get=lambda key, default=None: ["dog", "cat"] if key == "thing_classes" else default)
+
+    def __init__(self, *tasks: str) -> None:
+        self.tasks = tasks or ("semantic", "instance", "panoptic")
+        self.cfg = get_cfg()
+        add_config(self.cfg)
+        self.cfg.MODEL.META_ARCHITECTURE, self.cfg.MODEL.MASK_CLASSIFIER.MIN_CLASS_PROB = "Mask2Former", 0.3
+        self.asked: list[tuple[str, float]] = []
+
+    def __call__(self, image: Any, *, task: str, threshold: float) -> Any:
+        if isinstance(image, list):
+            return [self(one, task=task, threshold=threshold) for one in image]
+        self.asked.append((task, threshold))
+        height, width = image.shape[:2]
+        left = torch.zeros(height, width, dtype=torch.bool)
+        left[:, : width // 2] = True
+        masks, scores = torch.stack([left, ~left]), torch.tensor([0.9, 0.4])
+        if task == "semantic":
+            return {"sem_seg": masks * scores[:, None, None]}
+        if task == "instance":
+            boxes = Boxes(torch.tensor([[0.0, 0, width // 2, height], [width // 2, 0, width, height]]))
+            fields = {"pred_masks": masks, "pred_boxes": boxes, "scores": scores, "pred_classes": torch.tensor([0, 1])}
+            return {"instances": Instances((height, width), **fields)}
+        kept = [i for i in (0, 1) if scores[i] > threshold]
+        ids = torch.zeros(height, width, dtype=torch.int32)
+        for i in kept:
+            ids[masks[i]] = i + 1
+        segments = [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept]
+        return {"panoptic_seg": (ids, segments)}
+
+
+def picture(file_format: str = "PNG", mode: str = "RGB", size: tuple[int, int] = SIZE, **options: Any) -> bytes:
+    """A file with a dark left and a light right half."""
+    height, width = size
+    pixels = np.full((height, width), 200, dtype=np.uint8)
+    pixels[:, : width // 2] = 50
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def upload(data: bytes, name: str = "a.png") -> dict[str, str]:
+    """A file as the page sends it."""
+    return {"name": name, "data": base64.b64encode(data).decode()}
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The address at which the app answers on this machine."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

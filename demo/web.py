@@ -27,7 +27,7 @@ from demo import configure, free_name
 try:
     import gradio as gr
 except ImportError as error:
-    raise ImportError("demo/web.py needs gradio: pip install 'mask2former_ext[web]'") from error
+    raise ImportError("demo/web.py needs gradio: pip install -e '.[web]' in the checkout") from error
 
 PAGE = Path(__file__).parent / "page"
 TITLE = "mask2former_ext"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from measure_video import GROUND, SKY, idf1, made_frames, segmented, tracked_pairs, write_video
 
 from mask2former_ext.results import instance_segmentation, panoptic_segmentation
 from mask2former_ext.tracking import Tracker
-from tools.measure_video import GROUND, SKY, idf1, made_frames, segmented, tracked_pairs, write_video
 
 SIZE = (60, 80)
 SMALL = {"size": (120, 160), "num_shapes": 6}  # of made videos

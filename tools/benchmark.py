@@ -11,6 +11,8 @@ loaded.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import statistics
@@ -125,6 +127,8 @@ def _peak_memory(run: Job, device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         run(), run()
         return (torch.cuda.max_memory_allocated() - before) // 2**20
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what loading freed goes back to the system (glibc), and is not held any more
     before = _resident_kb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, not from the loading of the weights
     run(), run()

@@ -94,7 +94,7 @@ def test_detections_are_those_of_detectron2(variant):
 def test_panoptic_segments_are_those_of_detectron2():
     ours, theirs = both("PanopticFeaturePyramid", "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT", 100)
     for model in (ours, theirs):
-        model.roi_heads.box_predictor.cls_score.weight.data /= 20  # or many score 1, and Detectron2's sort is not stable
+        model.roi_heads.box_predictor.cls_score.weight.data /= 20  # else many score 1, in no stable order
     with torch.no_grad():
         expected, found = (model.eval()([inputs()[0]])[0] for model in (theirs, ours))
     assert len(found["instances"].scores.unique()) == len(found["instances"]), "ties: the merge goes by scores"

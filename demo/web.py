@@ -107,7 +107,8 @@ def build_page(answerer: Answerer) -> gr.Blocks:
 
         unlisted: dict[str, Any] = {"api_visibility": "private"}
         question = {"fn": answerer.answer, "inputs": [picker, model, task, threshold], "outputs": viewer, **unlisted}
-        question |= {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "always_last"}
+        question |= {"concurrency_id": "model", "concurrency_limit": 1}
+        question |= {"trigger_mode": "always_last", "show_progress": "minimal"}
         for choice in (model, task):
             quick = {"concurrency_limit": None, "show_progress": "hidden", **unlisted}
             choice.input(offer, [model, task], [task, threshold], **quick).then(**question)

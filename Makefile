@@ -13,7 +13,7 @@ help:
 	@echo "make demo       train Mask2Former on made pictures, score it and draw what it sees"
 	@echo "make test       run the test suite"
 	@echo "make lint       run ruff and mypy"
-	@echo "make benchmark  measure speed and memory beside Hugging Face transformers"
+	@echo "make benchmark  measure speed and memory beside transformers, torchvision, Detectron2"
 	@echo "make setup      only set up the environment"
 
 demo:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 from web_answers import Answerer
 from web_limits import Limits
 
@@ -26,8 +25,10 @@ from demo import configure, free_name
 
 try:
     import gradio as gr
+    import uvicorn  # which gradio brings, as it does fastapi
+    from fastapi import FastAPI
 except ImportError as error:
-    raise ImportError("demo/web.py needs gradio: pip install 'mask2former_ext[web]'") from error
+    raise ImportError("demo/web.py needs gradio: pip install -e '.[web]' in the checkout") from error
 
 PAGE = Path(__file__).parent / "page"
 TITLE = "mask2former_ext"

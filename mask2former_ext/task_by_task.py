@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 class TaskByTask(nn.Module):
     """Detectron2's list[dict] in, each of `tasks` answered under its own sentence, one result dict per image out.
 
-    `model` is a MaskClassifier, distributed or not, in whose options each of `tasks` is switched on.
+    `model`, distributed or not, has `answer_each(batched_inputs, tasks)` (see `models.oneformer`), and each of `tasks`
+    is switched on in its options.
     """
 
     def __init__(self, model: nn.Module, tasks: Iterable[str]):
@@ -22,14 +23,4 @@ class TaskByTask(nn.Module):
         self.train(model.training)  # what Detectron2 puts back after an evaluation
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
-        results: list[dict] = [{} for _ in batched_inputs]
-        options = self.model.inference
-        try:
-            for task in self.tasks:
-                self.model.inference = options.only(task)
-                answers = self.model([{**x, "task": task} for x in batched_inputs])
-                for result, answer in zip(results, answers, strict=True):
-                    result.update(answer)
-        finally:
-            self.model.inference = options
-        return results
+        return self.model.answer_each(batched_inputs, self.tasks)

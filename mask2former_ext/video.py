@@ -54,7 +54,7 @@ def import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ImportError("videos need PyAV: pip install 'mask2former_ext[video]', or pip install av") from error
+        raise ImportError("videos need PyAV: pip install -e '.[video]' in the checkout, or pip install av") from error
     return av
 
 

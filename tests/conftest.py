@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.config import get_cfg
+from PIL import Image
 
+from mask2former_ext import add_config
 from mask2former_ext.env import detectron2_provider
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,3 +66,34 @@ def real_data_dir() -> Path:
 def repository() -> Path:
     """The checkout that these tests belong to."""
     return ROOT
+
+
+@pytest.fixture
+def demo(monkeypatch, repository):
+    """The module demo/demo.py with a made model behind it."""
+    from tests import made_demo
+
+    spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
+    cfg = get_cfg()
+    add_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "Mask2Former", "any.pth"
+    cfg.MODEL.MASK_CLASSIFIER.update(switches)
+    monkeypatch.setattr(module.m, "load_config", lambda *_: cfg.clone(), raising=False)
+    monkeypatch.setattr(module.m, "Predictor", made_demo.MadePredictor, raising=False)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two images and something that is none."""
+    from tests import made_demo
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(np.full((*made_demo.SIZE, 3), 99, dtype=np.uint8)).save(images / name)
+    (images / "notes.txt").write_text("no image")
+    return images

@@ -2,78 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from mask2former_ext import add_config
-
-SIZE = (40, 60)
-
-
-class MadePredictor:
-    """Left half dog 0.9, right half cat 0.4, in every task that the configuration switches on."""
-
-    metadata = None
-
-    def __init__(self, cfg: CfgNode) -> None:
-        self.tasks = cfg.MODEL.MASK_CLASSIFIER
-
-    def __call__(self, image: np.ndarray) -> dict:
-        left = torch.zeros(image.shape[:2], dtype=torch.bool)
-        left[:, : image.shape[1] // 2] = True
-        masks, scores = torch.stack([left, ~left]), torch.tensor([0.9, 0.4])
-        result = {}
-        if self.tasks.SEMANTIC_ON:
-            result["sem_seg"] = masks * scores[:, None, None]
-        if self.tasks.INSTANCE_ON:
-            boxes = Boxes(torch.tensor([[0.0, 0, 30, 40], [30, 0, 60, 40]]))
-            fields = {"pred_masks": masks, "pred_boxes": boxes, "scores": scores, "pred_classes": torch.tensor([0, 1])}
-            result["instances"] = Instances(image.shape[:2], **fields)
-        if self.tasks.PANOPTIC_ON:
-            kept = [i for i in (0, 1) if scores[i] > self.tasks.MIN_CLASS_PROB]
-            ids = sum((i + 1) * masks[i].int() for i in kept)
-            segments = [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept]
-            result["panoptic_seg"] = (ids, segments)
-        return result
-
-
-@pytest.fixture
-def demo(monkeypatch, repository):
-    """The module demo/demo.py with a made model behind it."""
-    spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
-    cfg = get_cfg()
-    add_config(cfg)
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "Mask2Former", "any.pth"
-    cfg.MODEL.MASK_CLASSIFIER.update(switches)
-    monkeypatch.setattr(module.m, "load_config", lambda *_: cfg.clone(), raising=False)
-    monkeypatch.setattr(module.m, "Predictor", MadePredictor, raising=False)
-    return module
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with two images and something that is none."""
-    images = tmp_path / "images"
-    images.mkdir()
-    for name in ("a.png", "b.jpg"):
-        Image.fromarray(np.full((*SIZE, 3), 99, dtype=np.uint8)).save(images / name)
-    (images / "notes.txt").write_text("no image")
-    return images
-
-
-def run(demo, inputs: list, output, *more: str) -> int:
-    arguments = ["--config-file", "any.yaml", "--input", *map(str, inputs), "--output", str(output), *more]
-    return demo.main(arguments)
+from tests.made_demo import SIZE, MadePredictor, run
 
 
 def test_a_folder_gives_an_overlay_for_each_image_and_task(demo, folder, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -12,7 +14,8 @@ from detectron2.structures import BitMasks, Instances
 from mask2former_ext import add_config
 
 NUM_CLASSES, NUM_THINGS, IGNORED = 5, 3, 254
-NUM_TEXTS = 8  # of an image, for OneFormer
+TINY = Path(__file__).resolve().parent.parent / "configs" / "models" / "mask_classifier_tiny.yaml"
+NUM_TEXTS = 8  # of an image, for OneFormer: its queries less its learned texts
 DATASET = "contract_of_models"
 
 
@@ -20,6 +23,7 @@ def tiny(architecture: str, **changes) -> CfgNode:
     """A small model of any architecture, which does all that it can; `__` in a changed key stands for a dot."""
     cfg = get_cfg()
     add_config(cfg)
+    cfg.merge_from_file(str(TINY))
     cfg.MODEL.DEVICE = "cpu"
     cfg.DATASETS.TRAIN = (DATASET,)
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -27,15 +31,6 @@ def tiny(architecture: str, **changes) -> CfgNode:
     shared = cfg.MODEL.MASK_CLASSIFIER
     shared.NUM_CLASSES = NUM_CLASSES
     shared.PANOPTIC_ON = shared.INSTANCE_ON = not architecture.startswith("PerPixel")
-    for node in (cfg.MODEL.MASK2FORMER, cfg.MODEL.MASKFORMER, cfg.MODEL.ONEFORMER):
-        node.HIDDEN_DIM, node.MASK_DIM, node.NUM_QUERIES, node.NUM_HEADS = 32, 32, 12, 4
-        node.DECODER_LAYERS, node.FEEDFORWARD_DIM = 3, 48
-        node.PIXEL_DECODER.CONV_DIM, node.PIXEL_DECODER.ENCODER_LAYERS = 32, 1
-    for node in (cfg.MODEL.MASK2FORMER, cfg.MODEL.ONEFORMER):
-        node.NUM_POINTS = 64
-        node.PIXEL_DECODER.ENCODER_HEADS, node.PIXEL_DECODER.ENCODER_FEEDFORWARD_DIM = 4, 48
-    text = cfg.MODEL.ONEFORMER.TEXT_ENCODER
-    text.WIDTH, text.NUM_LAYERS, text.NUM_CONTEXT = 64, 1, 12 - NUM_TEXTS
     for key, value in changes.items():
         cfg.merge_from_list([key.replace("__", "."), value])
     return cfg

@@ -54,6 +54,17 @@ def test_every_output_is_given_whatever_the_task(model):
     assert result.keys() == {"sem_seg", "panoptic_seg", "instances"}
 
 
+def test_tasks_answered_together_are_those_asked_one_by_one(model):
+    inputs = [an_input(64, 64), an_input(40, 70)]
+    with torch.no_grad():
+        together = model.answer_each(inputs, ["semantic", "instance"])
+        semantic, instance = (model([{**x, "task": task} for x in inputs]) for task in ("semantic", "instance"))
+    for answer, of_semantic, of_instance in zip(together, semantic, instance, strict=True):
+        assert answer.keys() == {"sem_seg", "instances"}
+        torch.testing.assert_close(answer["sem_seg"], of_semantic["sem_seg"])
+        torch.testing.assert_close(answer["instances"].scores, of_instance["instances"].scores)
+
+
 def test_an_unknown_task_is_named_with_its_image(model):
     with pytest.raises(ValueError, match=r"photo.jpg: task 'depth' must name one of semantic, instance, panoptic"):
         model([{**an_input(64, 64), "task": "depth", "file_name": "photo.jpg"}])

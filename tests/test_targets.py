@@ -101,6 +101,11 @@ def test_rejects_a_polygon_of_two_points() -> None:
         polygon_mask([[0, 0, 1, 1]], 2, 2)
 
 
+def test_rejects_a_polygon_with_a_coordinate_that_is_not_finite() -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        polygon_mask([[0, 0, float("nan"), 1, 1, 1]], 2, 2)
+
+
 def test_rejects_an_rle_of_another_size() -> None:
     with pytest.raises(ValueError, match=r"\[2, 3\] belongs to a picture of \[3, 2\]"):
         segmentation_mask({"size": [2, 3], "counts": [6]}, 3, 2)

@@ -27,7 +27,7 @@ SIZE = (20, 40)  # height, width
 L_SHAPE = [[10, 4, 14, 4, 14, 12, 22, 12, 22, 16, 10, 16]]
 
 
-def annotation(box: list[float], **changes: Any) -> dict[str, Any]:
+def annotation(box: list[float] | None, **changes: Any) -> dict[str, Any]:
     """`box`: x, y, width, height."""
     return {"id": 7, "category_id": 0, "iscrowd": 0, "bbox": box, "bbox_mode": BoxMode.XYWH_ABS, **changes}
 
@@ -93,10 +93,11 @@ def test_a_box_alone_teaches_a_detector_and_no_model_of_masks() -> None:
         ([float("nan"), 0, 5, 5], "is not finite"),
         ([0, 0, float("inf"), 5], "is not finite"),
         ([0, 0, 5], "is not four numbers"),
+        (None, "is not four numbers"),
         ([39, 19, 5, 5], None),
     ],
 )
-def test_boxes_that_say_nothing(box: list[float], fault: str | None) -> None:
+def test_boxes_that_say_nothing(box: list[float] | None, fault: str | None) -> None:
     assert box_fault(annotation(box), *SIZE) == fault
 
 

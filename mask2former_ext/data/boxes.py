@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def has_area(box: np.ndarray | Sequence[float]) -> bool:
 
 def box_fault(annotation: Record, height: float, width: float) -> str | None:
     """Why the `bbox` of an annotation in a picture of `height` x `width` cannot be learned; None if it can."""
-    if len(annotation["bbox"]) != 4:
+    if not _is_four_numbers(annotation["bbox"]):
         return "is not four numbers"
     x0, y0, x1, y1 = _corners(annotation)
     if not all(map(math.isfinite, (x0, y0, x1, y1))):
@@ -70,7 +71,11 @@ def _named_fault(record: Record, annotation: Record) -> str | None:
         return None
     fault = box_fault(annotation, record.get("height", np.inf), record.get("width", np.inf))
     name = f"{record['file_name']}: annotation {annotation.get('id', '')}".rstrip()
-    return fault and f"{name}: bbox {list(annotation['bbox'])} {fault}"
+    return fault and f"{name}: bbox {annotation['bbox']} {fault}"
+
+
+def _is_four_numbers(box: Any) -> bool:
+    return isinstance(box, (Sequence, np.ndarray)) and len(box) == 4 and all(isinstance(x, Real) for x in box)
 
 
 def _corners(annotation: Record) -> Sequence[float]:

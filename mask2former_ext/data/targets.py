@@ -72,7 +72,8 @@ def object_texts(task: str, classes: Iterable[int], class_names: Sequence[str], 
 def polygon_mask(polygons: Polygons, height: int, width: int) -> np.ndarray:
     """Polygons, each x1, y1, x2, y2, ... in pixels -> bool (H, W): the union of their insides.
 
-    Points may lie outside of the picture. Raises ValueError for a polygon of fewer than three points.
+    Points may lie outside of the picture. Raises ValueError for a polygon of fewer than three points, or whose
+    coordinates are not all finite.
     """
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
@@ -80,6 +81,8 @@ def polygon_mask(polygons: Polygons, height: int, width: int) -> np.ndarray:
     if not polygons:
         return np.zeros((height, width), dtype=bool)
     points = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2) for polygon in polygons]
+    if not all(np.isfinite(polygon).all() for polygon in points):
+        raise ValueError("a polygon's coordinates must be finite")
     # pycocotools rounds a negative coordinate the other way, so the picture is grown to where none is, and cut again.
     left, top = np.ceil(np.maximum(-np.concatenate(points).min(axis=0), 0)).astype(int).tolist()
     flat = [(polygon + (left, top)).ravel().tolist() for polygon in points]

@@ -1,7 +1,4 @@
-"""Other projects' names of the same networks, and where they order channels otherwise.
-
-Shapes: K classes of objects. torchvision counts the background as class 0, Detectron2 as class K.
-"""
+"""Other projects' names of the same backbones."""
 
 from __future__ import annotations
 
@@ -45,55 +42,3 @@ def from_caffe2(state: dict[str, Tensor]) -> dict[str, Tensor]:
         state.setdefault(layer + "running_mean", torch.zeros_like(state[name]))
         state.setdefault(layer + "running_var", torch.full_like(state[name], 1 - BATCH_NORM_EPS))
     return state
-
-
-# -------------------------------------------------------------------------------------------- torchvision's Mask R-CNN
-
-_RPN, _HEADS = "proposal_generator.rpn_head.", "roi_heads."
-_FPN = "backbone.fpn"
-# The beginnings of its names -> of Detectron2's; some have a .0 more since torchvision's layers can hold a norm.
-_MASK_RCNN = {
-    **{f"{_FPN}.inner_blocks.{n}{more}.": f"{_FPN}_lateral{n + 2}." for n in range(4) for more in ("", ".0")},
-    **{f"{_FPN}.layer_blocks.{n}{more}.": f"{_FPN}_output{n + 2}." for n in range(4) for more in ("", ".0")},
-    "rpn.head.conv.": _RPN + "conv.",
-    "rpn.head.conv.0.0.": _RPN + "conv.",
-    "rpn.head.cls_logits.": _RPN + "objectness_logits.",
-    "rpn.head.bbox_pred.": _RPN + "anchor_deltas.",
-    "roi_heads.box_head.fc6.": _HEADS + "box_head.fc1.",
-    "roi_heads.box_head.fc7.": _HEADS + "box_head.fc2.",
-    **{f"roi_heads.mask_head.{n}.0.": f"{_HEADS}mask_head.mask_fcn{n + 1}." for n in range(4)},
-    "roi_heads.mask_predictor.conv5_mask.": _HEADS + "mask_head.deconv.",
-    "roi_heads.mask_predictor.mask_fcn_logits.": _HEADS + "mask_head.predictor.",
-}
-
-
-def is_torchvision_rcnn(state: dict[str, Tensor]) -> bool:
-    return "rpn.head.cls_logits.weight" in state
-
-
-def from_torchvision_rcnn(state: dict[str, Tensor], batch_norm_eps: float = BATCH_NORM_EPS) -> dict[str, Tensor]:
-    """Weights of torchvision's `maskrcnn_resnet50_fpn` or `fasterrcnn_resnet50_fpn` under Detectron2's names.
-
-    `batch_norm_eps`: what their batch norms add to the variance; 0 in the models that torchvision gives with its first
-    published weights (COCO_V1).
-    """
-    converted = {}
-    for name, value in state.items():
-        ours = _mask_rcnn_name(name)
-        if name.startswith("roi_heads.box_predictor.cls_score."):
-            value = value.roll(-1, dims=0)  # the background from the first place to the last
-        elif name.startswith("roi_heads.box_predictor.bbox_pred."):
-            value = value[4:]  # no box of the background
-        elif name.startswith("roi_heads.mask_predictor.mask_fcn_logits."):
-            value = value[1:]  # and no mask
-        elif ours.endswith("norm.running_var"):
-            value = value + (batch_norm_eps - BATCH_NORM_EPS)
-        converted[ours] = value
-    return converted
-
-
-def _mask_rcnn_name(name: str) -> str:
-    if name.startswith("backbone.body."):
-        return "backbone.bottom_up." + detectron2_resnet_name(name.removeprefix("backbone.body."))
-    beginning = max((start for start in _MASK_RCNN if name.startswith(start)), key=len, default="")
-    return _MASK_RCNN.get(beginning, "") + name.removeprefix(beginning)

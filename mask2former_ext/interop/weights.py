@@ -21,12 +21,11 @@ from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.foreign_names import (
     detectron2_resnet_name,
     from_caffe2,
-    from_torchvision_rcnn,
     is_caffe2,
-    is_torchvision_rcnn,
     timm_feature_name,
 )
 from mask2former_ext.interop.safe_files import read_tensor_file
+from mask2former_ext.interop.torchvision_rcnn import from_torchvision_rcnn, is_torchvision_rcnn
 
 # Of the backbone's tensors, the share that a file must hold in the right shape; else it is not this backbone's file.
 MIN_BACKBONE_SHARE = 0.75

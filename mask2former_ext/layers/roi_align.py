@@ -15,7 +15,7 @@ from torchvision.ops import box_area, roi_align
 
 # Masks that are made numbers at a time, in bytes.
 CHUNK_BYTES = 64 * 2**20
-MIN_BOXES_OF_A_THREAD = 16
+BOXES_OF_A_PART = 32  # that a thread reads at a time
 
 
 class PyramidRoIAlign(nn.Module):
@@ -44,13 +44,23 @@ class PyramidRoIAlign(nn.Module):
         """A map (B, C, h, w) per level and boxes (R_i, 4) per image -> (R, C, S, S), the first image's boxes first."""
         image = torch.cat([box.new_full((len(box), 1), index) for index, box in enumerate(boxes)])
         rois = torch.cat((image, torch.cat(list(boxes))), dim=1)
-        if len(features) == 1:
-            return self._align(features[0], rois, self.strides[0])
-        position = self.positions(rois[:, 1:])
+        position = self.positions(rois[:, 1:]) if len(features) > 1 else torch.zeros_like(image[:, 0])
         pooled = features[0].new_zeros(len(rois), features[0].shape[1], self.output_size, self.output_size)
-        for number, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
-            chosen = torch.nonzero(position == number).flatten()
-            pooled[chosen] = self._align(feature, rois[chosen], stride)
+        levels = [torch.nonzero(position == number).flatten() for number in range(len(features))]
+        if not all(_may_thread(feature) for feature in features):
+            for feature, stride, chosen in zip(features, self.strides, levels, strict=True):
+                pooled[chosen] = self._align(feature, rois[chosen], stride)
+            return pooled
+        # On a processor torchvision's operator keeps to one core. Small parts come and go beside the result.
+        parts = [
+            (feature, stride, chosen)
+            for feature, stride, level in zip(features, self.strides, levels, strict=True)
+            for chosen in level.split(BOXES_OF_A_PART)
+        ]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            aligned = pool.map(lambda part: self._align(part[0], rois[part[2]], part[1]), parts)
+            for (_, _, chosen), values in zip(parts, aligned, strict=True):
+                pooled[chosen] = values
         return pooled
 
     def positions(self, boxes: Tensor) -> Tensor:
@@ -60,15 +70,7 @@ class PyramidRoIAlign(nn.Module):
         return level.clamp(self.first_level, self.last_level).long() - self.first_level
 
     def _align(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
-        def align(part: Tensor) -> Tensor:
-            return roi_align(feature, part, self.output_size, 1 / stride, self.sampling_ratio, self.aligned)
-
-        threads = min(torch.get_num_threads(), len(rois) // MIN_BOXES_OF_A_THREAD)
-        if threads < 2 or not _may_thread(feature):
-            return align(rois)
-        # On a processor torchvision's operator keeps to one core.
-        with ThreadPoolExecutor(threads) as pool:
-            return torch.cat(list(pool.map(align, rois.chunk(threads))))
+        return roi_align(feature, rois, self.output_size, 1 / stride, self.sampling_ratio, self.aligned)
 
 
 def _may_thread(feature: Tensor) -> bool:

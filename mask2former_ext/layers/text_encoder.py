@@ -77,7 +77,7 @@ def _vocabulary() -> Any:
     except ImportError as error:
         raise ImportError(
             "training OneFormer needs CLIP's vocabulary, which open_clip_torch brings: "
-            "pip install 'mask2former_ext[oneformer]'"
+            "pip install -e '.[oneformer]'"
         ) from error
     return SimpleTokenizer()
 

@@ -6,6 +6,7 @@ Shapes: B images; H, W pixels of an image.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from detectron2.modeling import Backbone
@@ -39,10 +40,16 @@ class ImageModel(nn.Module):
         """Named weighted losses in training, else one result dict per image, in order."""
         if self.training:
             return self.train_batch(batched_inputs, self.batch(batched_inputs))
+        return self.infer_in_groups(batched_inputs, self.infer_batch)
+
+    def infer_in_groups(
+        self, batched_inputs: list[dict], infer: Callable[[list[dict], ImageList], list[dict]]
+    ) -> list[dict]:
+        """What `infer` answers to the inputs of each padded size and their batch, in the order of all inputs."""
         results: list[dict] = [{} for _ in batched_inputs]
         for group in self._groups_of_one_padded_size(batched_inputs):
             members = [batched_inputs[index] for index in group]
-            for index, result in zip(group, self.infer_batch(members, self.batch(members)), strict=True):
+            for index, result in zip(group, infer(members, self.batch(members)), strict=True):
                 results[index] = result
         return results
 

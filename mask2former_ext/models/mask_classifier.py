@@ -1,6 +1,6 @@
 """The meta-architecture that MaskFormer, Mask2Former and OneFormer share: a set of (class, mask) pairs per image.
 
-What it has in common with the per-pixel models is `Segmenter`: images in, one padded batch through network and losses.
+What it has in common with the per-pixel models is `Segmenter`: one padded batch through network and losses.
 
 Shapes: B images; Q queries; K classes, index K of the class logits means "no object"; H, W pixels of an input image;
 h, w pixels of the predicted masks (stride 4 of the padded image).
@@ -8,7 +8,6 @@ h, w pixels of the predicted masks (stride 4 of the padded image).
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +16,11 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import Backbone
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from mask2former_ext.losses import Target
+from mask2former_ext.models.image_model import ImageModel, check_classes, check_num_classes, name_of, output_size_of
 from mask2former_ext.postprocess import (
     ResizedMasks,
     instance_inference,
@@ -98,11 +97,7 @@ class InferenceOptions:
 def num_classes_of(cfg: CN) -> int:
     """K, at least 1. Raises ValueError if it was not set."""
     num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
-    if num_classes < 1:
-        raise ValueError(
-            f"MODEL.MASK_CLASSIFIER.NUM_CLASSES is {num_classes}: set the number, or name a data set in DATASETS and "
-            "call mask2former_ext.data.prepare_data(cfg) before the model is built"
-        )
+    check_num_classes(num_classes, "MODEL.MASK_CLASSIFIER.NUM_CLASSES")
     return num_classes
 
 
@@ -124,61 +119,34 @@ def classes_of(cfg: CN) -> Tensor:
     return torch.tensor([index in thing_ids for index in range(num_classes)])
 
 
-class Segmenter(nn.Module):
+class Segmenter(ImageModel):
     """preprocess -> predict -> losses, or -> postprocess. A model says what the last two are.
 
     `sem_seg_head(features, valid_fraction)`, the latter (B, 2) the share of the canvas' height and width that is image,
     or None, returns the outputs that both are made of, batch first.
     """
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        sem_seg_head: nn.Module,
-        pixel_mean: list[float],
-        pixel_std: list[float],
-        size_divisibility: int,
-    ):
-        super().__init__()
-        self.pixel_mean: Tensor
-        self.pixel_std: Tensor
-        self.backbone = backbone
+    def __init__(self, *, sem_seg_head: nn.Module, **image_options: Any):
+        """`image_options`: see `ImageModel`."""
+        super().__init__(**image_options)
         self.sem_seg_head = sem_seg_head
-        self.size_divisibility: int = backbone.size_divisibility if size_divisibility < 0 else size_divisibility
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
+    def train_batch(self, batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
+        valid_sizes = self.valid_sizes(images)
+        outputs = self.predict(images.tensor, valid_sizes, *self.condition(batched_inputs))
+        return self.losses(outputs, batched_inputs, images, valid_sizes)
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        """Detectron2's list[dict] in; named weighted losses in training, else one result dict per image, in order."""
-        if self.training:
-            images, valid_sizes = self.preprocess(batched_inputs)
-            outputs = self.predict(images.tensor, valid_sizes, *self.condition(batched_inputs))
-            return self.losses(outputs, batched_inputs, images, valid_sizes)
-        results: list[dict] = [{} for _ in batched_inputs]
-        for group in self._groups_of_one_padded_size(batched_inputs):
-            members = [batched_inputs[index] for index in group]
-            images, _ = self.preprocess(members)
-            outputs = self.predict(images.tensor, None, *self.condition(members))
-            for position, index in enumerate(group):
-                results[index] = self.postprocess(outputs, position, images, batched_inputs[index])
-        return results
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
+        outputs = self.predict(images.tensor, None, *self.condition(batched_inputs))
+        return [self.postprocess(outputs, position, images, x) for position, x in enumerate(batched_inputs)]
 
-    def preprocess(self, batched_inputs: list[dict]) -> tuple[ImageList, list[tuple[int, int]] | None]:
-        """Normalised images padded to one size, and each image's own (height, width) rounded up to the divisibility.
+    def valid_sizes(self, images: ImageList) -> list[tuple[int, int]] | None:
+        """Each image's own (height, width) rounded up to the divisibility.
 
-        The sizes are None if they are all that of the padded batch: then nothing is padding that attention must avoid.
+        None if they are all that of the padded batch: then nothing is padding that attention must avoid.
         """
-        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
-        batch = ImageList.from_tensors(images, self.size_divisibility)
-        valid_sizes = [self._padded_size(size) for size in batch.image_sizes]
-        if all(size == tuple(batch.tensor.shape[-2:]) for size in valid_sizes):
-            return batch, None
-        return batch, valid_sizes
+        sizes = [self.padded_size(size) for size in images.image_sizes]
+        return None if all(size == tuple(images.tensor.shape[-2:]) for size in sizes) else sizes
 
     def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:  # noqa: ARG002  # for a subclass
         """What the head is told of the batch beside its images, (B, ...) each: nothing."""
@@ -199,22 +167,12 @@ class Segmenter(nn.Module):
         images: ImageList,
         valid_sizes: list[tuple[int, int]] | None,
     ) -> dict[str, Tensor]:
-        """Named weighted losses of a batch (see `preprocess`)."""
+        """Named weighted losses of a batch (see `valid_sizes`)."""
         raise NotImplementedError
 
     def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
         """Results of one image at its `height` x `width` (default: the input's own size)."""
         raise NotImplementedError
-
-    def _padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        step = max(self.size_divisibility, 1)
-        return -(-size[0] // step) * step, -(-size[1] // step) * step
-
-    def _groups_of_one_padded_size(self, batched_inputs: list[dict]) -> list[list[int]]:
-        groups = defaultdict(list)
-        for index, x in enumerate(batched_inputs):
-            groups[self._padded_size(tuple(x["image"].shape[-2:]))].append(index)
-        return list(groups.values())
 
 
 class MaskClassifier(Segmenter):
@@ -265,7 +223,7 @@ class MaskClassifier(Segmenter):
         for index, x in enumerate(batched_inputs):
             if "instances" not in x:
                 raise ValueError(f"{name_of(x, index)}: a training input must hold 'instances' (gt_classes, gt_masks)")
-            _check_classes(x["instances"].gt_classes, len(self.is_thing), name_of(x, index))  # on the host: no wait
+            check_classes(x["instances"].gt_classes, len(self.is_thing), name_of(x, index))  # on the host: no wait
             instances = x["instances"].to(self.device)
             masks = _mask_tensor(instances.gt_masks, name_of(x, index))
             padded = masks.new_zeros((len(masks), *canvas))
@@ -281,9 +239,17 @@ class MaskClassifier(Segmenter):
             )
         return targets
 
-    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
-        """Results of one image at its `height` x `width` (default: the input's own size), as the options ask."""
-        options, image_size = self.inference, images.image_sizes[position]
+    def postprocess(
+        self,
+        outputs: dict,
+        position: int,
+        images: ImageList,
+        model_input: dict,
+        options: InferenceOptions | None = None,
+    ) -> dict:
+        """Results of one image at its `height` x `width` (default: the input's own size), as `options` ask (default:
+        the model's own)."""
+        options, image_size = options or self.inference, images.image_sizes[position]
         class_logits = outputs["pred_logits"][position].float()
         padded_size = tuple(images.tensor.shape[-2:])
         output_size = output_size_of(model_input, image_size)
@@ -320,24 +286,6 @@ class MaskClassifier(Segmenter):
                 pred_classes=found.classes,
             )
         return result
-
-
-def output_size_of(model_input: dict, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) that is asked for; default: the image's own."""
-    return model_input.get("height", image_size[0]), model_input.get("width", image_size[1])
-
-
-def name_of(model_input: dict, index: int) -> str:
-    """What error messages call an image."""
-    return str(model_input.get("file_name", f"image {index} of the batch"))
-
-
-def _check_classes(classes: Tensor, num_classes: int, name: str) -> None:
-    if len(classes) and int(classes.max()) >= num_classes:
-        raise ValueError(
-            f"{name}: class {int(classes.max())} is in the truth, "
-            f"but the model has {num_classes} classes (0 to {num_classes - 1})"
-        )
 
 
 def _mask_tensor(masks: BitMasks | Tensor, name: str) -> Tensor:

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
-from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, clip_boxes_to_image
@@ -29,6 +28,7 @@ from mask2former_ext.layers.anchors import AnchorGrid
 from mask2former_ext.layers.boxes import IGNORED, BoxCoder, ExampleSampler, larger_than, touching
 from mask2former_ext.layers.finite import check_finite
 from mask2former_ext.layers.mask_pasting import paste_masks
+from mask2former_ext.layers.region_heads import BoxHead, BoxPredictor, MaskHead, of_class
 from mask2former_ext.layers.region_proposals import ProposalOptions, RegionProposalNetwork, RPNHead
 from mask2former_ext.layers.roi_align import PyramidRoIAlign, crop_masks
 from mask2former_ext.losses import per_process
@@ -36,6 +36,9 @@ from mask2former_ext.models.image_model import ImageModel, check_classes, check_
 from mask2former_ext.postprocess import boxes_of_masks
 
 logger = logging.getLogger(__name__)
+
+# Regions whose masks are worked out together in inference: of a hundred the mask head would hold 300 MB.
+MASKS_AT_A_TIME = 16
 
 
 @dataclass
@@ -58,80 +61,7 @@ class Truth:
         return crop_masks(self.masks, index, boxes, size)
 
 
-# --------------------------------------------------------------------------------------------------- heads of regions
-
-
-class BoxHead(nn.Sequential):
-    """3 x 3 convolutions, then fully connected layers, ReLU after each; conv1, conv2, ..., fc1, fc2, ..."""
-
-    def __init__(self, channels: int, size: int, *, conv_dims: list[int], fc_dims: list[int], norm: str):
-        super().__init__()
-        for number, dim in enumerate(conv_dims, start=1):
-            self.add_module(f"conv{number}", _conv(channels, dim, norm))
-            channels = dim
-        self.add_module("flatten", nn.Flatten())
-        self.out_channels = channels * size * size
-        for number, dim in enumerate(fc_dims, start=1):
-            layer = nn.Linear(self.out_channels, dim)
-            weight_init.c2_xavier_fill(layer)
-            self.add_module(f"fc{number}", layer)
-            self.add_module(f"fc_relu{number}", nn.ReLU(inplace=True))
-            self.out_channels = dim
-
-
-class BoxPredictor(nn.Module):
-    """Class logits and, for every class or for all together, four deltas of each region."""
-
-    def __init__(self, channels: int, num_classes: int, *, class_agnostic: bool):
-        super().__init__()
-        self.cls_score = nn.Linear(channels, num_classes + 1)
-        self.bbox_pred = nn.Linear(channels, 4 if class_agnostic else 4 * num_classes)
-        nn.init.normal_(self.cls_score.weight, std=0.01)
-        nn.init.normal_(self.bbox_pred.weight, std=0.001)
-        nn.init.zeros_(self.cls_score.bias)
-        nn.init.zeros_(self.bbox_pred.bias)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C) -> logits (R, K + 1), deltas (R, K or 1, 4)."""
-        return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
-
-
-class MaskHead(nn.Module):
-    """3 x 3 convolutions, an enlargement by two, and a mask for each class (or one for all) in every region."""
-
-    def __init__(
-        self, channels: int, num_classes: int, *, conv_dim: int, num_convs: int, norm: str, class_agnostic: bool
-    ):
-        super().__init__()
-        self.num_convs = num_convs
-        for number in range(1, num_convs + 1):
-            self.add_module(f"mask_fcn{number}", _conv(channels, conv_dim, norm))
-            channels = conv_dim
-        self.deconv = nn.ConvTranspose2d(channels, conv_dim, 2, stride=2)
-        self.predictor = nn.Conv2d(conv_dim, 1 if class_agnostic else num_classes, 1)
-        weight_init.c2_msra_fill(self.deconv)
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.get_parameter("bias"))
-
-    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
-        """(R, C, M / 2, M / 2), classes (R,) -> logits (R, M, M) of the mask of each region's class."""
-        for number in range(1, self.num_convs + 1):
-            x = self.get_submodule(f"mask_fcn{number}")(x)
-        logits = self.predictor(F.relu(self.deconv(x), inplace=True))
-        return _of_class(logits, classes)
-
-
-def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    activation = nn.ReLU(inplace=True)
-    norm_layer = get_norm(norm, out_channels)
-    conv = Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm, norm=norm_layer, activation=activation)
-    weight_init.c2_msra_fill(conv)
-    return conv
-
-
-def _of_class(x: Tensor, classes: Tensor) -> Tensor:
-    """(R, K or 1, ...), (R,) -> (R, ...): of each region what belongs to its class, or to all classes."""
-    return x[torch.arange(len(x), device=x.device), classes if x.shape[1] > 1 else torch.zeros_like(classes)]
+# ------------------------------------------------------------------------------------------------- what is in a region
 
 
 class Detections(NamedTuple):
@@ -211,7 +141,7 @@ class RoIHeads(nn.Module):
         true_boxes = torch.cat([truth.boxes[x.objects] for x, truth in zip(regions, truths, strict=True)])
         counts = torch.tensor([len(classes), len(objects)], dtype=torch.float32, device=boxes.device)
         num_regions, num_objects = per_process(counts, at_least=1)
-        box_deltas = _of_class(deltas[objects], classes[objects])
+        box_deltas = of_class(deltas[objects], classes[objects])
         loss_box = self.coder.loss(box_deltas, boxes[objects], true_boxes)
         losses = {
             "loss_cls": F.cross_entropy(class_logits.float(), classes, reduction="sum") / num_regions,
@@ -242,18 +172,22 @@ class RoIHeads(nn.Module):
         outputs = {"class logits": list(logits_of), "box deltas": list(deltas_of)}
         check_finite(outputs, part="box head", names=names, together=False)
         found = [self.select(*each) for each in zip(logits_of, deltas_of, proposals, image_sizes, strict=True)]
-        if self.mask_pooler is None or self.mask_head is None:
-            return found
-        pooled = self.mask_pooler(maps, [x.boxes for x in found])
-        mask_probs = self.mask_head(pooled, torch.cat([x.classes for x in found])).float().sigmoid()
-        parts = mask_probs.split([len(x.boxes) for x in found])
-        return [x._replace(mask_probs=part) for x, part in zip(found, parts, strict=True)]
+        return found if self.mask_head is None else self.with_masks(maps, found)
+
+    def with_masks(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
+        """What is found in each image, with its masks."""
+        assert self.mask_pooler is not None and self.mask_head is not None, "no mask head was built"
+        pooled, classes = self.mask_pooler(maps, [x.boxes for x in found]), torch.cat([x.classes for x in found])
+        parts = zip(pooled.split(MASKS_AT_A_TIME), classes.split(MASKS_AT_A_TIME), strict=True)
+        mask_probs = torch.cat([self.mask_head(*part).float().sigmoid() for part in parts])
+        mask_probs_of = mask_probs.split([len(x.boxes) for x in found])
+        return [x._replace(mask_probs=each) for x, each in zip(found, mask_probs_of, strict=True)]
 
     def select(self, logits: Tensor, deltas: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> Detections:
         """Every class of a region with enough score is a candidate; of those of one class that overlap, the best."""
         probs = logits.softmax(dim=-1)[:, :-1]
         region, category = torch.nonzero(probs > self.options.min_score, as_tuple=True)
-        boxes = self.coder.decode(_of_class(deltas[region], category), proposals[region])
+        boxes = self.coder.decode(of_class(deltas[region], category), proposals[region])
         boxes, scores = clip_boxes_to_image(boxes, image_size), probs[region, category]
         best = batched_nms(boxes, scores, category, self.options.max_overlap)
         if self.options.max_detections >= 0:

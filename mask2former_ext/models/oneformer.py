@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -30,8 +31,8 @@ from mask2former_ext.layers.pyramid import convolution
 from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
 from mask2former_ext.layers.transformer import MLP, TransformerDecoder, tokens_of
 from mask2former_ext.losses import PointCriterion, Target
+from mask2former_ext.models.image_model import name_of
 from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
-from mask2former_ext.models.mask_classifier import name_of
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -206,6 +207,23 @@ class OneFormer(Mask2Former):
             "prompt_ctx": nn.Embedding(text.NUM_CONTEXT, width) if text.ENABLED else None,
             "num_texts": num_texts,
         }
+
+    def answer_each(self, batched_inputs: list[dict], tasks: Sequence[str]) -> list[dict]:
+        """One result dict per image, in which each of `tasks`, which must be switched on, is answered under its own
+        sentence. What does not depend on the task is computed once."""
+        return self.infer_in_groups(batched_inputs, functools.partial(self._answer_each, tasks=tasks))
+
+    def _answer_each(self, batched_inputs: list[dict], images: ImageList, tasks: Sequence[str]) -> list[dict]:
+        head: Any = self.sem_seg_head
+        mask_features, memory = head.pixel_decoder(self.backbone(images.tensor))
+        results: list[dict] = [{} for _ in batched_inputs]
+        for task in tasks:
+            condition = self.condition([{**x, "task": task} for x in batched_inputs])
+            outputs = head.predictor(memory, mask_features, None, *condition)
+            options = self.inference.only(task)
+            for position, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
+                result.update(self.postprocess(outputs, position, images, x, options))
+        return results
 
     def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:
         """The tasks' tokens (B, C)."""

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mask2former_ext.losses import per_process
-from mask2former_ext.models.mask_classifier import Segmenter, metadata_of, name_of, num_classes_of, output_size_of
+from mask2former_ext.models.image_model import check_labels, name_of, output_size_of
+from mask2former_ext.models.mask_classifier import Segmenter, metadata_of, num_classes_of
 from mask2former_ext.models.maskformer import (
     MaskFormerHead,
     PixelDecoder,
@@ -117,7 +118,8 @@ class PixelClassifier(Segmenter):
                 raise ValueError(
                     f"{name_of(x, index)}: a training input must hold 'sem_seg' (H, W), as INPUT.TARGETS semantic gives"
                 )
-            self._check(x["sem_seg"], images.image_sizes[index], name_of(x, index))  # on the host: no wait
+            size, name = tuple(images.image_sizes[index]), name_of(x, index)
+            check_labels(x["sem_seg"], self.num_classes, self.ignore_label, size, name)  # on the host: no wait
             labels.append(x["sem_seg"].to(self.device).long())
         height, width = images.tensor.shape[-2:]
         return torch.stack(
@@ -139,16 +141,6 @@ class PixelClassifier(Segmenter):
     def _enlarged(self, logits: Tensor) -> Tensor:
         """(B, K, h, w) -> float32 (B, K, stride h, stride w), which covers the padded image."""
         return F.interpolate(logits.float(), scale_factor=float(self.stride), mode="bilinear", align_corners=False)
-
-    def _check(self, labels: Tensor, image_size: tuple[int, int], name: str) -> None:
-        if tuple(labels.shape) != tuple(image_size):
-            raise ValueError(f"{name}: sem_seg is of size {[*labels.shape]}, but the image of {[*image_size]}")
-        wrong = labels[(labels != self.ignore_label) & ((labels < 0) | (labels >= self.num_classes))]
-        if len(wrong):
-            raise ValueError(
-                f"{name}: label {int(wrong[0])} is in sem_seg, but the model has {self.num_classes} classes "
-                f"(0 to {self.num_classes - 1}), and {self.ignore_label} is what it ignores"
-            )
 
 
 @META_ARCH_REGISTRY.register()

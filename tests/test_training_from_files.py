@@ -1,7 +1,8 @@
-"""Mask R-CNN, Faster R-CNN and Panoptic FPN from files to scores: data, a few steps, evaluation, the predictor."""
+"""Every architecture from files to scores: data, a few steps, evaluation, the predictor."""
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,16 @@ from mask2former_ext.engine.setup import setup
 from mask2former_ext.engine.trainer import evaluate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+EVERY_TASK = {"panoptic_seg", "bbox", "segm", "sem_seg"}
 MODELS = {
+    "mask2former": ("mask2former", [], EVERY_TASK),
+    "maskformer": ("maskformer", [], EVERY_TASK),
+    "oneformer": ("oneformer", [], EVERY_TASK),
+    "per_pixel_baseline_plus": ("per_pixel", [], {"sem_seg"}),
+    "per_pixel_baseline": ("per_pixel", ["MODEL.META_ARCHITECTURE", "PerPixelBaseline"], {"sem_seg"}),
     "mask_rcnn": ("mask_rcnn", [], {"bbox", "segm"}),
     "faster_rcnn": ("mask_rcnn", ["MODEL.MASK_ON", "False"], {"bbox"}),
-    "panoptic_fpn": ("panoptic_fpn", [], {"panoptic_seg", "bbox", "segm", "sem_seg"}),
+    "panoptic_fpn": ("panoptic_fpn", [], EVERY_TASK),
 }
 
 
@@ -40,6 +47,29 @@ def arguments(root: Path, folder: str, overrides: list[str], **flags: bool) -> N
 
 def prepared(root: Path, folder: str, overrides: list[str], **flags: bool) -> CfgNode:
     return setup(arguments(root, folder, overrides, **flags))
+
+
+BAD_BOXES = [[5, 5, 0, 20], [90, 5, 10, 10], [float("nan"), 5, 10, 10]]  # x, y, width, height in pictures of 64 x 64
+
+
+def set_with_bad_boxes(root: Path) -> str:
+    """DATASETS.CUSTOM for the made training images, with a triangle for each of the bad boxes in the first."""
+    path, images = root / "shapes" / "instances_train.json", root / "shapes" / "train" / "images"
+    content = json.loads(path.read_text())
+    first, category = content["images"][0]["id"], content["categories"][0]["id"]
+    for number, box in enumerate(BAD_BOXES):
+        triangle = {"segmentation": [[5, 5, 25, 5, 25, 25]], "bbox": box, "area": 200, "iscrowd": 0}
+        content["annotations"].append({"id": 9000 + number, "image_id": first, "category_id": category, **triangle})
+    path.write_text(json.dumps(content))
+    return str([{"NAME": "bad", "IMAGES": str(images), "INSTANCES": str(path)}])
+
+
+def test_training_leaves_bad_boxes_of_a_json_out_and_counts_them(root: Path) -> None:
+    own = ["DATASETS.CUSTOM", set_with_bad_boxes(root), "DATASETS.TRAIN", "('bad',)", "DATASETS.TEST", "()"]
+    Trainer(prepared(root, "mask_rcnn", own)).train()
+    (said,) = [line for line in (root / "out" / "log.txt").read_text().splitlines() if "Left out" in line]
+    assert "Left out 3 truth boxes: " in said
+    assert all(f"annotation {9000 + number}: bbox" in said for number in range(3))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import struct
+import sys
 import tempfile
 import zlib
 
@@ -199,6 +200,14 @@ def test_a_question_that_the_page_does_not_offer_gets_a_message(answerer, model,
 def test_a_refused_file_does_not_reach_the_model(answerer):
     ask(answerer, b"no picture")
     assert answerer.predictors["made"].asked == []
+
+
+def test_without_gradio_the_page_says_how_to_install_it(monkeypatch, repository):
+    monkeypatch.syspath_prepend(repository / "demo")
+    monkeypatch.delitem(sys.modules, "web", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ImportError, match=r"needs gradio: pip install"):
+        importlib.import_module("web")
 
 
 # ---------------------------------------------------------------------------------------------------------------- clips

@@ -82,5 +82,5 @@ def test_without_the_package_of_the_vocabulary_its_extra_is_named(monkeypatch):
 
     monkeypatch.setitem(__import__("sys").modules, "open_clip.tokenizer", None)
     text_encoder._vocabulary.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'mask2former_ext\[oneformer\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '.\[oneformer\]'"):
         tokenize(["a sentence that no other test has"], 77)

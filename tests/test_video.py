@@ -176,7 +176,7 @@ def test_no_camera_is_told():
 
 def test_without_pyav_the_line_that_installs_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"pip install 'mask2former_ext\[video\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '.\[video\]'"):
         video.import_av()
 
 

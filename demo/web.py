@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
 from web_answers import Answerer
 from web_limits import Limits
 
@@ -26,6 +24,8 @@ from demo import configure, free_name
 
 try:
     import gradio as gr
+    import uvicorn  # which gradio brings, as it does fastapi
+    from fastapi import FastAPI
 except ImportError as error:
     raise ImportError("demo/web.py needs gradio: pip install -e '.[web]' in the checkout") from error
 
@@ -107,7 +107,8 @@ def build_page(answerer: Answerer) -> gr.Blocks:
 
         unlisted: dict[str, Any] = {"api_visibility": "private"}
         question = {"fn": answerer.answer, "inputs": [picker, model, task, threshold], "outputs": viewer, **unlisted}
-        question |= {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "always_last"}
+        question |= {"concurrency_id": "model", "concurrency_limit": 1}
+        question |= {"trigger_mode": "always_last", "show_progress": "minimal"}
         for choice in (model, task):
             quick = {"concurrency_limit": None, "show_progress": "hidden", **unlisted}
             choice.input(offer, [model, task], [task, threshold], **quick).then(**question)

@@ -7,13 +7,14 @@ import importlib
 import io
 import json
 import struct
+import sys
 import tempfile
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
-from web_server import SIZE, MadePredictor, picture, upload
+from web_server import SIZE, MadePredictor, clip, picture, upload
 
 
 @pytest.fixture
@@ -126,6 +127,12 @@ def test_a_picture_above_the_models_size_is_shrunk(answerer):
     assert (answer["height"], answer["width"]) == (300, 600)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (3, 2)])
+def test_a_picture_of_few_pixels_is_answered(answerer, size):
+    answer = ask(answerer, picture(size=size))
+    assert (answer["height"], answer["width"]) == size
+
+
 # ------------------------------------------------------------------------------------------------------ what is refused
 
 
@@ -195,21 +202,15 @@ def test_a_refused_file_does_not_reach_the_model(answerer):
     assert answerer.predictors["made"].asked == []
 
 
+def test_without_gradio_the_page_says_how_to_install_it(monkeypatch, repository):
+    monkeypatch.syspath_prepend(repository / "demo")
+    monkeypatch.delitem(sys.modules, "web", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ImportError, match=r"needs gradio: pip install"):
+        importlib.import_module("web")
+
+
 # ---------------------------------------------------------------------------------------------------------------- clips
-
-
-def clip(num_frames: int = 10, rate: int = 10, kind: str = "mp4") -> bytes:
-    """A video of `num_frames` gray frames of 64 x 48 pixels."""
-    av = pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
-    file = io.BytesIO()
-    with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, dtype=np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
 
 
 def test_a_video_is_answered_with_an_overlay_of_all_its_frames(answerer):

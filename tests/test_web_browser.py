@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from web_server import MadePredictor, picture, served
+from web_server import MadePredictor, clip, picture, served
 
 pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra `browser`)")
@@ -188,6 +188,12 @@ def test_the_json_can_be_downloaded(page, tmp_path):
         page.get_by_role("link", name="json").click()
     download.value.save_as(tmp_path / "street.json")
     assert [s["name"] for s in json.loads((tmp_path / "street.json").read_text())["panoptic"]] == ["dog", "cat"]
+
+
+def test_a_short_video_plays_with_what_was_found(page):
+    drop(page, clip(), "way.mp4")
+    assert page.locator("#viewer canvas").is_hidden() and page.get_by_role("link", name="Tracks").is_visible()
+    page.wait_for_function("document.querySelector('#viewer video').duration > 0.5")
 
 
 def test_a_bad_file_gets_a_message_and_the_page_goes_on(page):

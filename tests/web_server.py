@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.structures import Boxes, Instances
@@ -63,6 +64,20 @@ def picture(file_format: str = "PNG", mode: str = "RGB", size: tuple[int, int] =
     pixels[:, : width // 2] = 50
     file = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def clip(num_frames: int = 10, rate: int = 10, kind: str = "mp4") -> bytes:
+    """A video of `num_frames` gray frames of 64 x 48 pixels."""
+    av = pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return file.getvalue()
 
 

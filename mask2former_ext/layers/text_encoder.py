@@ -76,8 +76,7 @@ def _vocabulary() -> Any:
         from open_clip.tokenizer import SimpleTokenizer
     except ImportError as error:
         raise ImportError(
-            "training OneFormer needs CLIP's vocabulary, which open_clip_torch brings: "
-            "pip install -e '.[oneformer]'"
+            "training OneFormer needs CLIP's vocabulary, which open_clip_torch brings: pip install -e '.[oneformer]'"
         ) from error
     return SimpleTokenizer()
 

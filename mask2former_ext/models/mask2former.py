@@ -35,7 +35,7 @@ from mask2former_ext.layers.transformer import (
     tokens_of,
 )
 from mask2former_ext.losses import PointCriterion
-from mask2former_ext.models.mask_classifier import InferenceOptions, MaskClassifier, classes_of
+from mask2former_ext.models.mask_classifier import MaskClassifier, classes_of, image_options_of, loss_options_of
 
 
 def add_mask2former_config(cfg: CN) -> None:
@@ -382,10 +382,7 @@ def parts_of(
     )
     criterion = criterion_class(
         len(is_thing),
-        class_weight=shared.CLASS_WEIGHT,
-        mask_weight=shared.MASK_WEIGHT,
-        dice_weight=shared.DICE_WEIGHT,
-        no_object_weight=shared.NO_OBJECT_WEIGHT,
+        **loss_options_of(cfg),
         num_points=node.NUM_POINTS,
         oversample_ratio=node.OVERSAMPLE_RATIO,
         importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
@@ -395,8 +392,5 @@ def parts_of(
         "sem_seg_head": Mask2FormerHead(pixel_decoder, predictor),
         "criterion": criterion,
         "is_thing": is_thing,
-        "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-        "pixel_std": cfg.MODEL.PIXEL_STD,
-        "size_divisibility": shared.SIZE_DIVISIBILITY,
-        "inference": InferenceOptions.from_config(cfg),
+        **image_options_of(cfg),
     }

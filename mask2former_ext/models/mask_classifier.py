@@ -119,6 +119,27 @@ def classes_of(cfg: CN) -> Tensor:
     return torch.tensor([index in thing_ids for index in range(num_classes)])
 
 
+def loss_options_of(cfg: CN) -> dict[str, float]:
+    """The weights that every `losses.SetCriterion` takes."""
+    node = cfg.MODEL.MASK_CLASSIFIER
+    return {
+        "class_weight": node.CLASS_WEIGHT,
+        "mask_weight": node.MASK_WEIGHT,
+        "dice_weight": node.DICE_WEIGHT,
+        "no_object_weight": node.NO_OBJECT_WEIGHT,
+    }
+
+
+def image_options_of(cfg: CN) -> dict[str, Any]:
+    """Arguments that a `MaskClassifier` has beside its network and criterion."""
+    return {
+        "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+        "pixel_std": cfg.MODEL.PIXEL_STD,
+        "size_divisibility": cfg.MODEL.MASK_CLASSIFIER.SIZE_DIVISIBILITY,
+        "inference": InferenceOptions.from_config(cfg),
+    }
+
+
 class Segmenter(ImageModel):
     """preprocess -> predict -> losses, or -> postprocess. A model says what the last two are.
 

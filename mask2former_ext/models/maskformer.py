@@ -22,7 +22,7 @@ from mask2former_ext.layers.padding import map_size
 from mask2former_ext.layers.pyramid import TopDownPath, convolution, projection
 from mask2former_ext.layers.transformer import MLP, TransformerDecoder, TransformerEncoder, tokens_of
 from mask2former_ext.losses import DenseCriterion
-from mask2former_ext.models.mask_classifier import InferenceOptions, MaskClassifier, classes_of
+from mask2former_ext.models.mask_classifier import MaskClassifier, classes_of, image_options_of, loss_options_of
 
 ENCODED = "transformer_encoder"  # the name of what the pixel decoder's own encoder makes of the coarsest map
 
@@ -254,27 +254,18 @@ class MaskFormer(MaskClassifier):
 
     @classmethod
     def from_config(cls, cfg: CN) -> dict:
-        node, shared = cfg.MODEL.MASKFORMER, cfg.MODEL.MASK_CLASSIFIER
+        node = cfg.MODEL.MASKFORMER
         is_thing = classes_of(cfg)
         backbone = build_backbone(cfg)
         input_shape = backbone.output_shape()
         predictor = ClassMaskDecoder(
             num_classes=len(is_thing), num_queries=node.NUM_QUERIES, **decoder_options_of(cfg, input_shape)
         )
-        criterion = DenseCriterion(
-            len(is_thing),
-            class_weight=shared.CLASS_WEIGHT,
-            mask_weight=shared.MASK_WEIGHT,
-            dice_weight=shared.DICE_WEIGHT,
-            no_object_weight=shared.NO_OBJECT_WEIGHT,
-        )
+        criterion = DenseCriterion(len(is_thing), **loss_options_of(cfg))
         return {
             "backbone": backbone,
             "sem_seg_head": MaskFormerHead(pixel_decoder_of(cfg, input_shape), predictor, node.MEMORY_FEATURE),
             "criterion": criterion,
             "is_thing": is_thing,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "size_divisibility": shared.SIZE_DIVISIBILITY,
-            "inference": InferenceOptions.from_config(cfg),
+            **image_options_of(cfg),
         }

@@ -103,7 +103,7 @@ class VideoSaver:
         """The next frame and the model's result for it."""
         asked = self.asked
         found = {
-            task: self._trackers.setdefault(task, Tracker()).update(one)
+            task: self._trackers.setdefault(task, Tracker()).update(one, frame.image)
             for task, one in asked.found(result, self.metadata).items()
         }
         if "overlay" in asked.save:

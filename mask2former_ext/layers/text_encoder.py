@@ -131,7 +131,8 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 (N, T), T at most `context_length` -> (N, C)."""
         end = tokens.argmax(dim=1)  # the largest number of the vocabulary
-        num_tokens = tokens.shape[1]
+        num_tokens = int(end.max()) + 1  # no token attends to what follows it
+        tokens = tokens[:, :num_tokens]
         x = self.token_embedding(tokens) + self.positional_embedding[:num_tokens]
         before = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=tokens.device).tril()
         for block in self.transformer["resblocks"].children():

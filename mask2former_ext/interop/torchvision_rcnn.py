@@ -9,7 +9,7 @@ A configuration for such weights starts from `configs/mask_rcnn/coco_instance_r5
     MODEL.ROI_HEADS.NUM_CLASSES              one less than torchvision's num_classes, 90 for its published weights
 
 Then the pyramid's maps, logits and deltas of the anchors, and what the heads say of given boxes are torchvision's to
-1e-4. The differences left, each of them seen:
+1e-4. The differences left, as read in the sources of both:
 
 - Size. An image is scaled to whole pixels, which Detectron2 rounds and torchvision cuts off (500 x 333 to 800 wide is
   532 high there, 533 here); here bytes are scaled, with antialiasing, there normalised numbers, without.

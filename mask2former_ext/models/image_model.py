@@ -39,7 +39,10 @@ class ImageModel(nn.Module):
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """Named weighted losses in training, else one result dict per image, in order."""
         if self.training:
-            return self.train_batch(batched_inputs, self.batch(batched_inputs))
+            images = self.batch(batched_inputs)
+            if self.device.type == "cpu":  # convolutions and their gradients copy fewer maps in this order
+                images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+            return self.train_batch(batched_inputs, images)
         return self.infer_in_groups(batched_inputs, self.infer_batch)
 
     def infer_in_groups(

@@ -75,7 +75,8 @@ def _add_input_config(cfg: CN) -> None:
     cfg.INPUT.TASK_PROBABILITIES = CN({"SEMANTIC": 1 / 3, "INSTANCE": 1 / 3, "PANOPTIC": 1 / 3})
     # "resize_crop": shortest edge to one of MIN_SIZE_TRAIN, optional crop, flip, padding to PAD_SIZE.
     # "large_scale_jitter": scale IMAGE_SIZE by a factor in [MIN_SCALE, MAX_SCALE], then crop and pad to IMAGE_SIZE.
-    # "detr": as resize_crop, but crop before the resizing, and half of the images only (if CROP.ENABLED).
+    # "crop_resize": as resize_crop, but crop before the resizing (Detectron2's own mapper).
+    # "detr": as crop_resize, but crop half of the images only, at sizes of their own (if CROP.ENABLED).
     cfg.INPUT.AUGMENTATION = "resize_crop"
     cfg.INPUT.COLOR_AUG_SSD = False
     # A crop of resize_crop is drawn again (10 times at most) while one class covers more than this share. 1.0: never.

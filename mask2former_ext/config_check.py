@@ -42,6 +42,12 @@ def use_available_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
+def tell_unread(cfg: CfgNode) -> None:
+    """Warn of what published files can ask for and nothing here does."""
+    if cfg.TEST.AUG.ENABLED:
+        logger.warning("TEST.AUG.ENABLED is True, but images are evaluated once, as they are: TEST.AUG is not read")
+
+
 def check_training(cfg: CfgNode, num_processes: int) -> None:
     """There is something to train on, for some steps, in batches that `num_processes` can share."""
     if not cfg.DATASETS.TRAIN:

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 import mask2former_ext
-from mask2former_ext.config_check import check_model, check_training
+from mask2former_ext.config_check import check_model, check_training, tell_unread
 from mask2former_ext.data import prepare_data, register_all
 from mask2former_ext.data.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, setup
@@ -140,6 +140,11 @@ def test_resuming_without_a_checkpoint_is_said(tmp_path, caplog):
     trainer = SimpleNamespace(checkpointer=Checkpoint(tmp_path, exists=False), cfg=config("OUTPUT_DIR", "here"))
     Trainer.resume_or_load(trainer, resume=True)
     assert "--resume: OUTPUT_DIR here has no checkpoint" in caplog.text
+
+
+def test_evaluation_of_changed_copies_is_said_not_to_be_done(caplog):
+    tell_unread(config("TEST.AUG.ENABLED", "True"))
+    assert "TEST.AUG.ENABLED is True, but images are evaluated once" in caplog.text
 
 
 def test_a_model_for_a_gpu_is_loaded_on_the_cpu_where_there_is_none(monkeypatch, caplog):

@@ -33,8 +33,9 @@ class Parts(nn.Module):
         self.twin = self.head  # the same module under a second name
 
 
-def rate_and_decay(model: nn.Module, parameter: nn.Parameter) -> tuple[float, float]:
-    (group,) = [g for g in parameter_groups(solver_config(), model) if any(p is parameter for p in g["params"])]
+def rate_and_decay(model: nn.Module, parameter: nn.Parameter, **solver) -> tuple[float, float]:
+    groups = parameter_groups(solver_config(**solver), model)
+    (group,) = [g for g in groups if any(p is parameter for p in g["params"])]
     return group["lr"], group["weight_decay"]
 
 
@@ -48,6 +49,13 @@ def test_norms_and_embeddings_have_their_own_weight_decay():
     model = Parts()
     assert rate_and_decay(model, model.backbone[1].weight) == (pytest.approx(1e-4), 0.0)
     assert rate_and_decay(model, model.query.weight) == (1e-3, 0.0)
+
+
+def test_biases_have_their_own_rate_and_weight_decay_in_norms_too():
+    model = Parts()
+    own = {"BIAS_LR_FACTOR": 2.0, "WEIGHT_DECAY_BIAS": 0.3}
+    assert rate_and_decay(model, model.backbone[1].bias, **own) == (pytest.approx(2e-4), 0.3)
+    assert rate_and_decay(model, model.backbone[1].weight, **own) == (pytest.approx(1e-4), 0.0)
 
 
 def test_a_parameter_with_two_names_is_in_one_group():

@@ -309,6 +309,23 @@ def test_the_mapper_that_reads_neither_colour_nor_padding_has_none(write):
     assert (node.COLOR_AUG_SSD, node.PAD_SIZE) == (False, 0)
 
 
+@pytest.mark.parametrize("key", ["INPUT.COLOR_AUG_SSD", "INPUT.CROP.ENABLED"])
+def test_the_mapper_of_large_scale_jitter_reads_neither_colour_nor_crop(write, key):
+    cfg = load_config(write(UPSTREAM), ["INPUT.DATASET_MAPPER_NAME", "coco_instance_lsj", key, "True"])
+    assert not get_key(cfg, key)
+
+
+@pytest.mark.parametrize("name", ["D2DiNAT", "D2ConvNeXt"])
+def test_a_published_backbone_that_is_not_here_is_named(write, name):
+    with pytest.raises(ValueError, match=rf"config\.yaml: MODEL.BACKBONE.NAME is '{name}', a backbone that this"):
+        load_config(write(ONEFORMER), ["MODEL.BACKBONE.NAME", name])
+
+
+def test_what_only_detectron2s_optimizer_reads_does_not_reach_a_mask_classifier(write):
+    solver = load_config(write(UPSTREAM), ["SOLVER.BIAS_LR_FACTOR", "2.0", "SOLVER.WEIGHT_DECAY_BIAS", "0.3"]).SOLVER
+    assert (solver.BIAS_LR_FACTOR, solver.WEIGHT_DECAY_BIAS) == (1.0, None)
+
+
 def test_a_published_swin_is_trained_whole(write):
     # Upstream's Swin does not know FREEZE_AT, whose default would freeze the first stage of ours.
     cfg = load_config(write(UPSTREAM), ["MODEL.BACKBONE.NAME", "D2SwinTransformer", "MODEL.BACKBONE.FREEZE_AT", "2"])
@@ -332,6 +349,13 @@ def test_decoders_that_no_architecture_joins_are_refused(write):
         load_config(write(UPSTREAM), ["MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME", "BasePixelDecoder"])
 
 
+def test_a_decoder_for_videos_is_refused_by_its_key(write):
+    said = r"VideoMultiScaleMaskedTransformerDecoder \(.*TRANSFORMER_DECODER_NAME\); known are"
+    with pytest.raises(ValueError, match=said):
+        decoder = "VideoMultiScaleMaskedTransformerDecoder"
+        load_config(write(UPSTREAM), ["MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", decoder])
+
+
 def test_a_value_that_upstreams_decoder_cannot_run_is_refused(write):
     with pytest.raises(ValueError, match="TRANSFORMER_IN_FEATURE is 'res5'; Mask2Former needs"):
         load_config(write(UPSTREAM), ["MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE", "res5"])
@@ -347,6 +371,12 @@ def test_the_stem_type_counts_for_the_deeplab_backbone_alone(write):
 
 def test_detectron2s_own_models_keep_their_optimizer(write):
     assert load_config(write("MODEL: {META_ARCHITECTURE: GeneralizedRCNN}")).SOLVER.OPTIMIZER == "SGD"
+
+
+@pytest.mark.parametrize(("crops", "expected"), [("True", "crop_resize"), ("False", "resize_crop")])
+def test_detectron2s_own_models_crop_before_they_resize(write, crops, expected):
+    cfg = load_config(write("MODEL: {META_ARCHITECTURE: GeneralizedRCNN}"), ["INPUT.CROP.ENABLED", crops])
+    assert (cfg.INPUT.AUGMENTATION, str(cfg.INPUT.CROP.ENABLED)) == (expected, crops)
 
 
 every_table = pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)

@@ -220,6 +220,14 @@ def test_rejects_unknown_targets(cfg: CfgNode) -> None:
         Mapper(cfg, True)
 
 
+@pytest.mark.parametrize(("augmentation", "size"), [("crop_resize", (6, 8)), ("resize_crop", (3, 4))])
+def test_a_crop_is_before_or_after_the_resizing(image_path: str, cfg: CfgNode, augmentation: str, size: tuple) -> None:
+    cfg.INPUT.AUGMENTATION, cfg.INPUT.MIN_SIZE_TRAIN = augmentation, [6]
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [3, 4]
+    record = panoptic_record(image_path, np.ones((HEIGHT, WIDTH), int), [segment(1, 0)])
+    assert tuple(Mapper(cfg, True)(record)["image"].shape[1:]) == size
+
+
 def sizes_of_detr(cfg: CfgNode, image_path: str, ids: np.ndarray) -> set[tuple[int, int]]:
     cfg.INPUT.AUGMENTATION, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.CROP.TYPE = "detr", [60], "absolute_range"
     cfg.INPUT.CROP.SIZE = [300, 300]  # of the 400, 500 or 600 pixels of the shortest side

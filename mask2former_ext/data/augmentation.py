@@ -18,17 +18,21 @@ def build_train_augmentations(cfg: CfgNode, ignore_label: int) -> list[T.Augment
     """The list for cfg.INPUT.AUGMENTATION, in the published order. Padding is left to the mapper.
 
     "resize_crop" (MaskFormer, arXiv 2107.06278, section 4): shortest edge, crop, colour, flip.
+    "crop_resize" (Detectron2's own models): crop, shortest edge, colour, flip.
     "large_scale_jitter" (Ghiasi et al., arXiv 2012.07177): flip, scale, crop to IMAGE_SIZE.
     "detr" (Carion et al., arXiv 2005.12872, section 4): flip, in half of the cases resize and crop, resize.
     """
     if cfg.INPUT.AUGMENTATION == "resize_crop":
         return _resize_crop(cfg, ignore_label)
+    if cfg.INPUT.AUGMENTATION == "crop_resize":
+        return _crop_resize(cfg)
     if cfg.INPUT.AUGMENTATION == "large_scale_jitter":
         return _large_scale_jitter(cfg)
     if cfg.INPUT.AUGMENTATION == "detr":
         return _detr(cfg)
     raise ValueError(
-        f"INPUT.AUGMENTATION is '{cfg.INPUT.AUGMENTATION}', but must be resize_crop, large_scale_jitter or detr"
+        f"INPUT.AUGMENTATION is '{cfg.INPUT.AUGMENTATION}', but must be resize_crop, crop_resize, large_scale_jitter "
+        "or detr"
     )
 
 
@@ -59,6 +63,12 @@ def _resize_crop(cfg: CfgNode, ignore_label: int) -> list[T.Augmentation]:
     if cfg.INPUT.COLOR_AUG_SSD:
         result.append(_color(cfg))
     return result + _flip(cfg)
+
+
+def _crop_resize(cfg: CfgNode) -> list[T.Augmentation]:
+    crop = [T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)] if cfg.INPUT.CROP.ENABLED else []
+    color = [_color(cfg)] if cfg.INPUT.COLOR_AUG_SSD else []
+    return [*crop, _resize(cfg), *color, *_flip(cfg)]
 
 
 def _large_scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:

@@ -22,7 +22,8 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
     """Trainable parameters, each once, grouped by (learning rate, weight decay).
 
     Under a module named `backbone` the learning rate is BASE_LR x BACKBONE_MULTIPLIER; norms take WEIGHT_DECAY_NORM,
-    embeddings WEIGHT_DECAY_EMBED, learned positions none.
+    embeddings WEIGHT_DECAY_EMBED, learned positions none. What is called `bias` learns at BIAS_LR_FACTOR times the rate
+    and, unless it is None, with WEIGHT_DECAY_BIAS, in norms too (Detectron2's rule).
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -42,6 +43,9 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
                 decay = 0.0
             else:
                 decay = solver.WEIGHT_DECAY
+            if name == "bias":
+                rate *= solver.BIAS_LR_FACTOR
+                decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 

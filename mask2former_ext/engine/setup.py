@@ -15,7 +15,7 @@ from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.architecture import answered_tasks
 from mask2former_ext.config import load_config
-from mask2former_ext.config_check import check_model, check_training, use_available_device
+from mask2former_ext.config_check import check_model, check_training, tell_unread, use_available_device
 from mask2former_ext.data import class_heads, learned_classes, metadata_for, prepare_data, records_of
 from mask2former_ext.data.tasks import UNIFIED, task_probabilities, taught_by
 from mask2former_ext.env import detectron2_provider
@@ -52,6 +52,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
             cfg.SOLVER.WARMUP_ITERS,
             cfg.SOLVER.MAX_ITER,
         )
+    tell_unread(cfg)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     if cfg.get("FLOAT32_PRECISION", "") and torch.cuda.is_available():

@@ -25,6 +25,7 @@ from mask2former_ext.interop.upstream_tables import (
     DETECTRON2_OTHERS,
     DETECTRON2_TABLES,
     HEAD,
+    LACKING_BACKBONES,
     MASK2FORMER_TABLE,
     MASK_FORMER,
     MULTI_SCALE,
@@ -80,7 +81,10 @@ def architecture_of(tree: dict[str, Any], source: str) -> Architecture:
         raise ValueError(f"{source}: neither MODEL.MASK_FORMER nor MODEL.ONE_FORMER is there to name the architecture")
     if (pixel_decoder, decoder) not in DECODERS:
         known = "; ".join(f"{first} with {second}" for first, second in DECODERS)
-        raise ValueError(f"{source}: no architecture has {pixel_decoder} with {decoder}; known are {known}")
+        raise ValueError(
+            f"{source}: no architecture has {pixel_decoder} with {decoder} (SEM_SEG_HEAD.PIXEL_DECODER_NAME and "
+            f"TRANSFORMER_DECODER_NAME); known are {known}"
+        )
     return DECODERS[pixel_decoder, decoder]
 
 
@@ -113,8 +117,18 @@ def translate(tree: dict[str, Any], overrides: Sequence[Any], ours: CN, source: 
             raise unknown_key(key, known, f"overrides of {source}", {})
     theirs = merge(theirs, tree, source)
     theirs = merge(theirs, as_tree(upstream_pairs), f"overrides of {source}")
+    _check_backbone(theirs, source)
     cfg = _apply(table, theirs, ours, source)
     return merge(cfg, as_tree(our_pairs), f"overrides of {source}")
+
+
+def _check_backbone(theirs: CN, source: str) -> None:
+    name = theirs.MODEL.BACKBONE.NAME
+    if name in LACKING_BACKBONES:
+        raise ValueError(
+            f"{source}: MODEL.BACKBONE.NAME is {name!r}, a backbone that this package does not have; "
+            f"{LACKING_BACKBONES[name]}"
+        )
 
 
 def our_names(architecture: str | None) -> dict[str, str]:
@@ -162,8 +176,10 @@ def _apply(table: Architecture, theirs: CN, ours: CN, source: str) -> CN:
         set_key(cfg, key, value)
     if table.renamed and cfg.INPUT.AUGMENTATION in ("resize_crop", "detr"):
         cfg.INPUT.RANDOM_FLIP = "horizontal"  # these mappers flip so whatever the key says
-    if cfg.INPUT.AUGMENTATION == "detr":  # neither does theirs read these
+    if cfg.INPUT.AUGMENTATION in ("large_scale_jitter", "detr"):  # neither do theirs read these
         cfg.INPUT.COLOR_AUG_SSD, cfg.INPUT.PAD_SIZE = False, 0
+    if cfg.INPUT.AUGMENTATION == "large_scale_jitter":
+        cfg.INPUT.CROP.ENABLED = False
     if theirs.MODEL.BACKBONE.NAME == SWIN_BACKBONE:
         cfg.MODEL.BACKBONE.FREEZE_AT = 0  # upstream's Swin does not read this key, ours does
     cfg.MODEL.META_ARCHITECTURE = table.name

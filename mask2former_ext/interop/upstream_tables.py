@@ -110,6 +110,9 @@ def _classifier_rules(section: str, test: str) -> dict[str, Sequence[Rule]]:
     }
 
 
+# Detectron2's optimizer reads these; the trainers of the mask classifiers do not.
+_BIAS_KEYS = frozenset({"SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY_BIAS"})
+
 MASK_FORMER = "MODEL.MASK_FORMER"
 _HEAD_NAMES = frozenset({"MODEL.META_ARCHITECTURE", f"{HEAD}NAME", f"{MASK_FORMER}.TRANSFORMER_DECODER_NAME"})
 _DECODER_NAMES = _HEAD_NAMES | {f"{HEAD}PIXEL_DECODER_NAME"}
@@ -154,7 +157,7 @@ def _masked_attention_constants(ours: str) -> dict[str, Any]:
 
 
 _MULTI_SCALE_FEATURE = "multi_scale_pixel_decoder"
-_MASKED_ATTENTION_UNUSED = _DEEPLAB_HEAD | {
+_MASKED_ATTENTION_UNUSED = (_DEEPLAB_HEAD | _BIAS_KEYS) | {
     f"{HEAD}LOSS_WEIGHT",
     f"{HEAD}IGNORE_VALUE",  # the data set's metadata says which label is ignored
     f"{HEAD}DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS",
@@ -206,6 +209,7 @@ _NOT_MASKFORMERS = (
         }
     )
     | _DEEPLAB_HEAD
+    | _BIAS_KEYS
 )
 
 MASKFORMER_TABLE = Architecture(
@@ -239,7 +243,12 @@ def _test_sets(test: Sequence[str], *of_tasks: Sequence[str]) -> dict[str, Any]:
     return {"DATASETS.TEST": next((names for names in candidates if names), [])}
 
 
-# Backbones that this package does not have.
+# Backbones that this package does not have, and what to do instead.
+LACKING_BACKBONES = {
+    "D2DiNAT": "the same project's files with D2SwinTransformer or a ResNet can be read",
+    "D2ConvNeXt": "timm's ConvNeXt (MODEL.BACKBONE.NAME TimmBackbone, MODEL.TIMM.NAME convnext_large) can be trained "
+    "in its place, but does not take the published weights",
+}
 _DINAT = frozenset(
     f"MODEL.DiNAT.{key}"
     for key in (
@@ -341,10 +350,22 @@ PER_PIXEL_TABLES = {
     ),
 }
 
+
+
+def _crop_order(crops: bool) -> dict[str, Any]:
+    """Detectron2's mapper crops before it resizes."""
+    return {"INPUT.CROP.ENABLED": crops, "INPUT.AUGMENTATION": "crop_resize" if crops else "resize_crop"}
+
+
 # Detectron2's own architectures: no key of theirs is called otherwise here, but their mapper knows no INPUT.TARGETS and
 # their trainer SGD alone. Which of their parts are built here says the model itself.
 DETECTRON2_TABLES = {
-    theirs: Architecture(name=ours, defaults=(), constants={"SOLVER.OPTIMIZER": "SGD", "INPUT.TARGETS": targets})
+    theirs: Architecture(
+        name=ours,
+        defaults=(),
+        joint={("INPUT.CROP.ENABLED",): _crop_order},
+        constants={"SOLVER.OPTIMIZER": "SGD", "INPUT.TARGETS": targets},
+    )
     for theirs, ours, targets in (
         ("GeneralizedRCNN", "MaskRCNN", "instance"),
         ("PanopticFPN", "PanopticFeaturePyramid", "panoptic"),

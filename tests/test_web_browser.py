@@ -49,7 +49,7 @@ def address(repository, tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(repository / "demo")
         web = importlib.import_module("web")
-        models = {"first": MadePredictor(), "detector": MadePredictor("instance"), "tiny": tiny}
+        models = {"first": MadePredictor(), "detector": MadePredictor("instance", is_covered=True), "tiny": tiny}
         answerer = web.Answerer(models, web.Limits(max_bytes=100_000))
         with served(web.build_app(answerer, max_waiting=40)) as address:
             yield address
@@ -171,6 +171,19 @@ def test_a_class_can_be_hidden_and_shown_again(page):
     assert len(set(color_at(page, LEFT))) == 1  # gray, as the picture is
     page.get_by_role("button", name="All").click()
     assert len(segments(page)) == 2 and color_at(page, LEFT) == painted
+
+
+def test_what_a_hidden_instance_covered_is_seen(page):
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="detector").click()
+    page.get_by_role("spinbutton").fill("0.3")
+    drop(page)
+    dog, cat = color_at(page, LEFT), color_at(page, RIGHT)
+    page.get_by_role("checkbox", name="dog").uncheck()
+    left = color_at(page, LEFT)
+    assert len(set(left)) > 1 and left != dog  # painted, as the cat is, over a darker part of the picture
+    page.get_by_role("button", name="All").click()
+    assert (color_at(page, LEFT), color_at(page, RIGHT)) == (dog, cat)
 
 
 def test_the_label_file_can_be_downloaded(page, tmp_path):

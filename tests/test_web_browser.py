@@ -176,8 +176,10 @@ def test_a_class_can_be_hidden_and_shown_again(page):
 def test_what_a_hidden_instance_covered_is_seen(page):
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name="detector").click()
+    playwright.expect(page.get_by_role("radio")).to_have_count(1)  # now the threshold is the model's own too
     page.get_by_role("spinbutton").fill("0.3")
     drop(page)
+    said(page, "2 segments")
     dog, cat = color_at(page, LEFT), color_at(page, RIGHT)
     page.get_by_role("checkbox", name="dog").uncheck()
     left = color_at(page, LEFT)
@@ -255,6 +257,11 @@ def test_nothing_is_wider_than_a_phone(page):
     widest = page.evaluate("document.documentElement.scrollWidth")
     assert widest <= PHONE["width"]
     assert page.locator("#viewer canvas").bounding_box()["width"] >= 0.9 * PHONE["width"]
+
+
+def test_a_thin_picture_is_shown(page):
+    drop(page, picture(size=(1, 900)))
+    assert len(set(color_at(page, LEFT))) > 1
 
 
 def test_the_page_keeps_nothing_in_the_browser(page):

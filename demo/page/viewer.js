@@ -4,7 +4,7 @@
 const at = (selector) => element.querySelector(selector);
 const canvas = at("canvas"), video = at("video"), tip = at(".tip"), list = at(".segments");
 const OPACITY = { plain: 0.5, active: 0.75, other: 0.2 };
-const READABLE_SIDE = 480;
+const READABLE_SIDE = 480, LONGEST_SIDE = 4000;
 let turns = 0, answer = null, photo = null, map = null, masks = null, hidden = new Set(), selected = 0, hovered = 0;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
@@ -114,10 +114,11 @@ function placeNames() {
 }
 
 function draw() {
-  const factor = Math.max(1, Math.ceil(READABLE_SIDE / Math.min(answer.width, answer.height)));
-  canvas.width = factor * answer.width;
-  canvas.height = factor * answer.height;
-  canvas.style.aspectRatio = `${answer.width} / ${answer.height}`;
+  const { width, height } = answer, wanted = Math.ceil(READABLE_SIDE / Math.min(width, height));
+  const factor = Math.max(1, Math.min(wanted, Math.floor(LONGEST_SIDE / Math.max(width, height))));
+  canvas.width = factor * width;
+  canvas.height = factor * height;
+  canvas.style.aspectRatio = `${width} / ${height}`;
   const context = canvas.getContext("2d");
   context.drawImage(photo, 0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = false;

@@ -21,7 +21,8 @@ import glob
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,31 +106,31 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code, see the head of this file."""
     args = parse_args(argv)
-    output = Path(args.output)
+    output, failures = Path(args.output), list[str]()
     try:
         _make_folder(output)
         cfg = configure(args)
         predictor = m.Predictor(cfg)
-        asked = what_is_asked(args, cfg, predictor.metadata)
-        images, videos, failures = find_inputs(args.input)
-        done, total = 0, len(images) + len(videos) + (args.webcam is not None)
-        stems: set[str] = set()
-        done += segment_images(images, predictor, asked, output, args, stems, failures)
-        for path in videos:
-            done += segment_video(path, predictor, asked, output, args, stems, failures)
-        if args.webcam is not None:
-            done += segment_video(args.webcam, predictor, asked, output, args, stems, failures)
+        job = Job(args, predictor, what_is_asked(args, cfg, predictor.metadata), output, failures)
+        images, videos = find_inputs(args.input, failures)
+        cameras = [] if args.webcam is None else [args.webcam]
+        done = job.segment_images(images) + sum(job.segment_video(source) for source in [*videos, *cameras])
+        total = len(images) + len(videos) + len(cameras)
     except (ValueError, OSError, ImportError) as error:
-        print(f"demo.py: error: {error}", file=sys.stderr)
+        _tell([*failures, str(error)])
         return 2
-    for failure in failures:
-        print(f"demo.py: error: {failure}", file=sys.stderr)
+    _tell(failures)
     print(f"{done} of {total} inputs segmented, results in {output}")
     return int(bool(failures))
 
 
+def _tell(failures: list[str]) -> None:
+    for failure in failures:
+        print(f"demo.py: error: {failure}", file=sys.stderr)
+
+
 def configure(args: argparse.Namespace) -> Any:
-    """The configuration with the asked tasks, threshold and device in it."""
+    """The configuration with the asked tasks and device in it."""
     if args.config_file is None:
         weights = DEFAULT_MODEL / "model_final.pth"
         if not weights.exists():
@@ -151,10 +152,6 @@ def configure(args: argparse.Namespace) -> Any:
     answered = answered_tasks(cfg)
     if args.task not in (None, "all", *answered):
         raise ValueError(f"--task {args.task}: {cfg.MODEL.META_ARCHITECTURE} answers {', '.join(answered)} alone")
-    if args.confidence_threshold is not None:
-        tasks.MIN_CLASS_PROB = tasks.MIN_INSTANCE_SCORE = args.confidence_threshold
-        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = args.confidence_threshold
-        cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = args.confidence_threshold
     return cfg
 
 
@@ -173,9 +170,9 @@ def what_is_asked(args: argparse.Namespace, cfg: Any, metadata: Any) -> Asked:
     )
 
 
-def find_inputs(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """(image files, video files, each in the order given and once; a message for each input that leads to none)."""
-    paths, failures = [], []
+def find_inputs(inputs: list[str], failures: list[str]) -> tuple[list[str], list[str]]:
+    """(image files, video files), each in the order given and once; a failure for each input that leads to none."""
+    paths = []
     for entry in inputs:
         if Path(entry).is_dir():
             known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
@@ -189,7 +186,7 @@ def find_inputs(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
         paths.extend(found)
     paths = list(dict.fromkeys(paths))
     videos = [path for path in paths if Path(path).suffix.lower() in VIDEO_SUFFIXES]
-    return [path for path in paths if path not in videos], videos, failures
+    return [path for path in paths if path not in videos], videos
 
 
 def free_name(stem: str, taken: set[str]) -> str:
@@ -202,88 +199,85 @@ def free_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def segment_images(
-    paths: list[str],
-    predictor: Any,
-    asked: Asked,
-    output: Path,
-    args: argparse.Namespace,
-    stems: set[str],
-    failures: list[str],
-) -> int:
-    """Segment and save the images that can be read; returns their number."""
-    if not paths:
-        return 0
-    predict = _predict_list(predictor)
-    reading = ahead(_readable(tqdm(paths, unit="image"), args.max_size, failures), _DEPTH * args.batch)
-    done = 0
-    with ImageSaver(output, asked, predictor.metadata) as saver:
-        with Behind[tuple](lambda item: saver.save(*item), _DEPTH) as behind:
-            while group := list(itertools.islice(reading, args.batch)):
-                for (path, image), result in zip(group, predict([image for _, image in group]), strict=True):
-                    behind.put((image, result, free_name(Path(path).stem, stems), path))
-                    done += 1
-    return done
+@dataclass
+class Job:
+    """What all inputs share: options, model, what is saved where, what failed and which names are taken so far."""
 
+    args: argparse.Namespace
+    predictor: Any
+    asked: Asked
+    output: Path
+    failures: list[str]
+    names: set[str] = field(default_factory=set)
 
-def _readable(paths: Iterable[str], max_size: int | None, failures: list[str]) -> Iterator[tuple[str, Any]]:
-    """(path, RGB image) of those that can be read; a message for each of the others and for those that move."""
-    for path in paths:
+    def segment_images(self, paths: list[str]) -> int:
+        """Segment and save the images that can be read; returns their number."""
+        if not paths:
+            return 0
+        batch, done = self.args.batch, 0
+        reading = ahead(self._readable(paths), _DEPTH * batch)
+        with ImageSaver(self.output, self.asked, self.predictor.metadata) as saver:
+            with Behind[tuple](lambda item: saver.save(*item), _DEPTH) as behind:
+                while group := list(itertools.islice(reading, batch)):
+                    results = self._predict([image for _, image in group])
+                    for (path, image), result in zip(group, results, strict=True):
+                        behind.put((image, result, free_name(Path(path).stem, self.names), path))
+                        done += 1
+        return done
+
+    def _readable(self, paths: list[str]) -> Iterator[tuple[str, Any]]:
+        """(path, RGB image) of those that can be read; of an animated one the first picture, which is said."""
+        for path in tqdm(paths, unit="image"):
+            try:
+                image = read_image(path, "RGB")
+            except BrokenImageError as error:
+                self.failures.append(str(error))
+                continue
+            with Image.open(path) as file:
+                if getattr(file, "n_frames", 1) > 1:
+                    tqdm.write(f"{path}: holds {file.n_frames} pictures; the first one is segmented", file=sys.stderr)
+            yield path, resized(image, fitted_size(image.shape[:2], self.args.max_size))
+
+    def segment_video(self, source: str | int) -> int:
+        """Segment and save a video file, or a camera by its number; returns 1 if it could be opened."""
+        args = self.args
+        kind, name = (Camera, f"camera{source}") if isinstance(source, int) else (VideoReader, Path(source).stem)
         try:
-            image = read_image(path, "RGB")
-        except BrokenImageError as error:
-            failures.append(str(error))
-            continue
-        with Image.open(path) as file:
-            if getattr(file, "n_frames", 1) > 1:
-                tqdm.write(f"{path}: holds {file.n_frames} pictures; the first one is segmented", file=sys.stderr)
-        yield path, resized(image, fitted_size(image.shape[:2], max_size))
+            reader = kind(source, every=args.every, max_size=args.max_size)
+        except BrokenVideoError as error:
+            self.failures.append(str(error))
+            return 0
+        taken = free_name(name, self.names)
+        with reader, VideoSaver(self.output, taken, reader, self.asked, self.predictor.metadata) as saver:
+            frames = tqdm(reader, total=reader.num_frames, unit="frame", desc=name)
+            start = time.perf_counter()
+            try:
+                count, seconds = segment_frames(frames, self._predict, saver.save, batch=args.batch)
+            except KeyboardInterrupt:
+                if not isinstance(source, int):
+                    raise
+                return 1  # that is how a camera is stopped
+        whole = time.perf_counter() - start
+        speed = f"{count / whole:.2f} frames/s (the model alone: {seconds:.1f} s)"
+        print(f"{source}: {count} frames in {whole:.1f} s, {speed}")
+        for note in saver.notes:
+            print(f"{source}: {note}")
+        self.failures.extend(f"{source}: {note}" for note in reader.notes)
+        return 1
 
-
-def segment_video(
-    source: str | int,
-    predictor: Any,
-    asked: Asked,
-    output: Path,
-    args: argparse.Namespace,
-    stems: set[str],
-    failures: list[str],
-) -> int:
-    """Segment and save a video file, or a camera by its number; returns 1 if it could be opened."""
-    kind, name = (Camera, f"camera{source}") if isinstance(source, int) else (VideoReader, Path(source).stem)
-    try:
-        reader = kind(source, every=args.every, max_size=args.max_size)
-    except BrokenVideoError as error:
-        failures.append(str(error))
-        return 0
-    with reader, VideoSaver(output, free_name(name, stems), reader, asked, predictor.metadata) as saver:
-        frames = tqdm(reader, total=reader.num_frames, unit="frame", desc=name)
-        start = time.perf_counter()
-        try:
-            count, seconds = segment_frames(frames, _predict_list(predictor), saver.save, batch=args.batch)
-        except KeyboardInterrupt:
-            if not isinstance(source, int):
-                raise
-            return 1  # that is how a camera is stopped
-    whole = time.perf_counter() - start
-    print(f"{source}: {count} frames in {whole:.1f} s, {count / whole:.2f} frames/s (the model alone: {seconds:.1f} s)")
-    for note in saver.notes:
-        print(f"{source}: {note}")
-    failures.extend(f"{source}: {note}" for note in reader.notes)
-    return 1
-
-
-def _predict_list(predictor: Any) -> Any:
-    """A list of images -> a list of results."""
-    return lambda images: [predictor(images[0])] if len(images) == 1 else predictor(images)
+    def _predict(self, images: list[Any]) -> list[dict]:
+        return self.predictor(images, threshold=self.args.confidence_threshold)
 
 
 def _make_folder(output: Path) -> None:
-    """Raises OSError if it cannot be made or written to: before the model is loaded, not after the first picture."""
-    output.mkdir(parents=True, exist_ok=True)
+    """Raises ValueError if it cannot be made or written to: before the model is loaded, not after the first picture."""
     probe = output / ".demo_writes_here"
-    probe.touch()
-    probe.unlink()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--output {output}: cannot be written to ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -132,7 +132,10 @@ class Answerer:
 
 
 def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
-    """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments."""
+    """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments.
+
+    Of instances, which may cover each other, also all of each mask (deflated bits, one for each pixel of each).
+    """
     height, width = found.size
     segments = [
         {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color, "center": center}
@@ -143,7 +146,8 @@ def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
         "height": height,
         "segments": segments,
         "picture": _base64(_encoded(image, "JPEG", quality=JPEG_QUALITY)),
-        "map": _base64(zlib.compress(found.index_map.astype("<u2").tobytes(), level=1)),
+        "map": _deflated(found.index_map.astype("<u2")),
+        "masks": None if found.masks is None else _deflated(np.packbits(found.masks)),
     }
 
 
@@ -196,6 +200,10 @@ def _encoded(pixels: NDArray[Any], file_format: str, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, file_format, **options)
     return file.getvalue()
+
+
+def _deflated(values: NDArray[Any]) -> str:
+    return _base64(zlib.compress(values.tobytes(), level=1))
 
 
 def _base64(data: bytes) -> str:

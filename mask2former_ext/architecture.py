@@ -4,7 +4,8 @@ A meta-architecture's class may say:
   task_conditioned = True     it reads the `task` of its inputs (OneFormer)
   separates_classes = True    it numbers things and stuff apart and learns boxes (Mask R-CNN, Panoptic FPN; see
                               `data.separated`)
-  asked(task, threshold)      a context in which a model answers this task alone, or this threshold instead of its own
+  asked(task, threshold)      a context in which a model answers this task alone, or by this threshold instead of its
+                              own; it may answer other tasks as well
   answered_tasks(cfg)         the tasks that it answers, a classmethod; without it MODEL.MASK_CLASSIFIER's keys ask
 """
 

@@ -7,23 +7,61 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TypeVar
 
 from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.evaluation.average_precision import encode_mask
 from mask2former_ext.results import Segmentation
 
+Opened = TypeVar("Opened", bound="_AnnotationFile")
 
-class CocoFile:
-    """COCO json of the things of many images. For a `with` block, which writes the file when it ends well."""
+
+class _AnnotationFile(ABC):
+    """For a `with` block, which writes the file when it ends well."""
 
     def __init__(self, path: str | Path, metadata: Any):
         self.path, self.metadata = Path(path), metadata
-        self._images: list[dict[str, Any]] = []
         self._spool = _Spool()
+
+    def __enter__(self: Opened) -> Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._write()
+        finally:
+            self._spool.close()
+
+    def _write(self) -> None:
+        """{..., "annotations": [...]}, one annotation a line, none of which is held longer than it is written."""
+        head = {"info": {}, **self._head(), "categories": _categories(self.metadata)}
+        with self.path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(head)[:-1] + ', "annotations": [')
+            for number, annotation in enumerate(self._annotations()):
+                file.write((",\n" if number else "\n") + json.dumps(annotation))
+            file.write("]}\n")
+
+    @abstractmethod
+    def _head(self) -> dict[str, Any]:
+        """What the annotations are of."""
+
+    @abstractmethod
+    def _annotations(self) -> Iterator[dict[str, Any]]: ...
+
+
+class CocoFile(_AnnotationFile):
+    """COCO json of the things of many images. For a `with` block, which writes the file when it ends well."""
+
+    def __init__(self, path: str | Path, metadata: Any):
+        super().__init__(path, metadata)
+        self._images: list[dict[str, Any]] = []
 
     def add(self, file_name: str, found: Mapping[str, Segmentation]) -> None:
         """An image and what `results.segmentations` found in it."""
@@ -34,31 +72,25 @@ class CocoFile:
         for said in _said_of_things(things, _category_ids(self.metadata)):
             self._spool.add(image_id, 0, {"image_id": image_id, **said, "iscrowd": 0})
 
-    def __enter__(self) -> CocoFile:
-        return self
+    def _head(self) -> dict[str, Any]:
+        return {"images": self._images}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            with self.path.open("w", encoding="utf-8") as file:
-                head = {"info": {}, "images": self._images, "categories": _categories(self.metadata)}
-                said = (said for _, _, said in self._spool.rows())
-                _write(file, head, ({"id": number, **one} for number, one in enumerate(said, start=1)))
-        self._spool.close()
+    def _annotations(self) -> Iterator[dict[str, Any]]:
+        for number, (_, _, said) in enumerate(self._spool.rows(), start=1):
+            yield {"id": number, **said}
 
 
-class TrackFile:
+class TrackFile(_AnnotationFile):
     """YouTube-VIS json of the things of one video. For a `with` block, which writes the file when it ends well.
 
     A track's category is the one that it had most often, weighed by the scores; its score the mean of its frames'.
     """
 
     def __init__(self, path: str | Path, name: str, metadata: Any):
-        self.path, self.name, self.metadata = Path(path), name, metadata
+        super().__init__(path, metadata)
+        self.name = name
         self._frames: list[int] = []
         self._size = (0, 0)
-        self._spool = _Spool()
 
     def add(self, frame: int, found: Mapping[str, Segmentation]) -> None:
         """A frame, by its number in the source, and what was found in it, with track ids."""
@@ -69,24 +101,14 @@ class TrackFile:
             self._spool.add(segment.track_id, len(self._frames), said)
         self._frames.append(frame)
 
-    def __enter__(self) -> TrackFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            with self.path.open("w", encoding="utf-8") as file:
-                names = [f"{self.name}/{frame:05d}.jpg" for frame in self._frames]
-                video = {"id": 1, "length": len(names), **self._sides(), "file_names": names}
-                head = {"info": {}, "videos": [video], "categories": _categories(self.metadata)}
-                _write(file, head, self._tracks())
-        self._spool.close()
+    def _head(self) -> dict[str, Any]:
+        names = [f"{self.name}/{frame:05d}.jpg" for frame in self._frames]
+        return {"videos": [{"id": 1, "length": len(names), **self._sides(), "file_names": names}]}
 
     def _sides(self) -> dict[str, int]:
         return {"height": self._size[0], "width": self._size[1]}
 
-    def _tracks(self) -> Iterator[dict[str, Any]]:
+    def _annotations(self) -> Iterator[dict[str, Any]]:
         ids = _category_ids(self.metadata)
         for track_id in self._spool.owners():
             length = len(self._frames)
@@ -168,11 +190,3 @@ def _categories(metadata: Any) -> list[dict[str, Any]]:
     ids = _category_ids(metadata)
     named = {} if metadata is None else thing_names(metadata)
     return [{"id": ids.get(k, k + 1), "name": name} for k, name in named.items()]
-
-
-def _write(file: TextIO, head: Mapping[str, Any], annotations: Iterator[dict[str, Any]]) -> None:
-    """{**head, "annotations": [...]}, one annotation a line, none of which is held longer than it is written."""
-    file.write(json.dumps(head)[:-1] + ', "annotations": [')
-    for number, annotation in enumerate(annotations):
-        file.write((",\n" if number else "\n") + json.dumps(annotation))
-    file.write("]}\n")

@@ -14,7 +14,7 @@ import torch
 
 _DISTRIBUTIONS = (
     "mask2former_ext torch torchvision numpy Pillow scipy opencv-python-headless pycocotools fvcore iopath yacs timm "
-    "supervision tensorboard safetensors huggingface_hub transformers"
+    "supervision av gradio tensorboard safetensors huggingface_hub transformers"
 ).split()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.data.transforms import ResizeShortestEdge, ResizeTransform
 from detectron2.modeling import build_model
 from torch import nn
 
@@ -75,7 +75,7 @@ class Predictor:
 
         task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: in [0, 1], for
         this call in the place of the configuration's: least score of an instance, least class probability of a panoptic
-        segment (of Panoptic FPN: least score of a thing).
+        segment (of Mask R-CNN and Panoptic FPN: least score of a thing, in all that they answer).
         Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
         """
         if isinstance(images, np.ndarray):
@@ -95,8 +95,16 @@ class Predictor:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
         height, width = image.shape[:2]
-        resized = self.resize.get_transform(image).apply_image(image)
+        resized = self._resized(image)
         if self.cfg.INPUT.FORMAT == "BGR":
             resized = resized[:, :, ::-1]
         pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        """At the size that the model is given; a thin image keeps at least one pixel across."""
+        transform = self.resize.get_transform(image)
+        if isinstance(transform, ResizeTransform):
+            sides = max(1, transform.new_h), max(1, transform.new_w)
+            transform = ResizeTransform(transform.h, transform.w, *sides, transform.interp)
+        return transform.apply_image(image)

@@ -76,7 +76,7 @@ class VideoReader:
         if not self._container.streams.video:
             kinds = _kinds(self._container)
             self._container.close()
-            raise BrokenVideoError(f"{path}: has no pictures, only {kinds}")
+            raise BrokenVideoError(f"{path}: has no pictures" + (f", only {kinds}" if kinds else ""))
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._frames = self._decode(max_size)
@@ -155,13 +155,15 @@ class VideoReader:
 class Camera:
     """The frames of a camera, by OpenCV, until it stops or the block ends; `pts` are milliseconds since the start.
 
-    Raises BrokenVideoError if there is no such camera.
+    Raises BrokenVideoError if there is no such camera; they are numbered from 0.
     """
 
     time_base, rate, path, num_frames = Fraction(1, _CAMERA_TICKS), _CAMERA_RATE, None, None
 
     def __init__(self, number: int, *, every: int = 1, max_size: int | None = None):
         self.every, self.notes = every, list[str]()
+        if number < 0:  # OpenCV takes it for "any camera", and crashes where there is none
+            raise BrokenVideoError(f"camera {number}: there is none, cameras are numbered from 0")
         self._camera = cv2.VideoCapture(number)
         image = self._camera.read()[1] if self._camera.isOpened() else None
         if image is None:
@@ -340,7 +342,7 @@ def _next_pts(frame: Any, index: int, last: int | None, stream: Any) -> int:
 
 
 def _kinds(container: Any) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+    return ", ".join(sorted({stream.type for stream in container.streams}))
 
 
 def _reason(error: BaseException) -> str:

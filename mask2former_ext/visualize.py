@@ -1,8 +1,8 @@
 """Draw segmentations over images: outlined translucent masks with names and scores that can be read.
 
 Shapes: H, W pixels of the image; K classes; N segments. Images are RGB uint8 (H, W, 3). A picture whose short side is
-below `READABLE_SIDE` pixels is enlarged by a whole factor first, so that text fits into it; `enlarge` does the same
-to the plain image.
+below `READABLE_SIDE` pixels is enlarged by a whole factor first, so that text fits into it, though not beyond
+`LONGEST_SIDE`; `enlarge` does the same to the plain image.
 
 Masks are painted by way of one map of what lies on top at each pixel: the time does not grow with their number.
 """
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 READABLE_SIDE = 400
+LONGEST_SIDE = 4000  # of a thin image, whose short side would ask for more
 DEFAULT_ALPHA = 0.5
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), then Paul Tol's muted scheme (sronpersonalpages.nl/~pault): made to
@@ -199,7 +200,7 @@ def enlarge(image: Image) -> Image:
 
 
 def _factor(shape: Sequence[int]) -> int:
-    return -(-READABLE_SIDE // min(shape[:2]))
+    return max(1, min(-(-READABLE_SIDE // min(shape[:2])), LONGEST_SIDE // max(shape[:2])))
 
 
 def _scale(picture: Image, found: Segmentation) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def demo(monkeypatch, repository):
 
     spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where its dataclasses look up their annotations
     spec.loader.exec_module(module)
     switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
     cfg = get_cfg()

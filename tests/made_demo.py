@@ -18,7 +18,10 @@ class MadePredictor:
     def __init__(self, cfg: CfgNode) -> None:
         self.tasks = cfg.MODEL.MASK_CLASSIFIER
 
-    def __call__(self, image: np.ndarray) -> dict:
+    def __call__(self, images: np.ndarray | list[np.ndarray], *, threshold: float | None = None) -> dict | list[dict]:
+        if isinstance(images, list):
+            return [self(image, threshold=threshold) for image in images]
+        image, least = images, self.tasks.MIN_CLASS_PROB if threshold is None else threshold
         left = torch.zeros(image.shape[:2], dtype=torch.bool)
         left[:, : image.shape[1] // 2] = True
         masks, scores = torch.stack([left, ~left]), torch.tensor([0.9, 0.4])
@@ -30,7 +33,7 @@ class MadePredictor:
             fields = {"pred_masks": masks, "pred_boxes": boxes, "scores": scores, "pred_classes": torch.tensor([0, 1])}
             result["instances"] = Instances(image.shape[:2], **fields)
         if self.tasks.PANOPTIC_ON:
-            kept = [i for i in (0, 1) if scores[i] > self.tasks.MIN_CLASS_PROB]
+            kept = [i for i in (0, 1) if scores[i] > least]
             ids = sum((i + 1) * masks[i].int() for i in kept)
             segments = [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept]
             result["panoptic_seg"] = (ids, segments)

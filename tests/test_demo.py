@@ -70,7 +70,15 @@ def test_json_lists_what_was_found(demo, folder, tmp_path):
 def test_an_output_that_cannot_be_made_is_told_in_a_line(demo, folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(demo, [folder], tmp_path / "file" / "below") == 2
-    assert capsys.readouterr().err.startswith("demo.py: error: ")
+    assert capsys.readouterr().err.startswith(f"demo.py: error: --output {tmp_path / 'file' / 'below'}: cannot be")
+
+
+def test_what_failed_before_the_end_is_told_at_the_end(demo, folder, tmp_path, capsys):
+    (folder / "a.png").write_bytes(b"no image")
+    (tmp_path / "out" / "b_panoptic.png").mkdir(parents=True)  # so that this picture cannot be saved
+    assert run(demo, [folder], tmp_path / "out", "--task", "panoptic") == 2
+    first, last = (line for line in capsys.readouterr().err.splitlines() if line.startswith("demo.py: error: "))
+    assert "a.png" in first and "b_panoptic.png" in last
 
 
 class MadeDetector:
@@ -81,10 +89,10 @@ class MadeDetector:
     def __init__(self, cfg: CfgNode) -> None:
         pass
 
-    def __call__(self, image: np.ndarray) -> dict:
+    def __call__(self, images: list[np.ndarray], *, threshold: float | None) -> list[dict]:  # noqa: ARG002
         fields = {"scores": torch.tensor([0.9, 0.4]), "pred_classes": torch.tensor([0, 1])}
         boxes = Boxes(torch.tensor([[0.0, 0, 30, 40], [30, 0, 60, 40]]))
-        return {"instances": Instances(image.shape[:2], pred_boxes=boxes, **fields)}
+        return [{"instances": Instances(image.shape[:2], pred_boxes=boxes, **fields)} for image in images]
 
 
 def test_boxes_alone_are_drawn_and_listed_but_make_no_label_file(demo, folder, tmp_path, monkeypatch):
@@ -113,11 +121,10 @@ def panoptic_fpn(demo, monkeypatch):
     return cfg
 
 
-def test_of_a_model_that_answers_all_at_once_only_the_asked_task_is_saved(demo, folder, tmp_path, panoptic_fpn):
-    cfg = panoptic_fpn
-    assert run(demo, [folder / "a.png"], tmp_path / "out", "--task", "panoptic", "--confidence-threshold", "0.3") == 0
+@pytest.mark.usefixtures("panoptic_fpn")
+def test_of_a_model_that_answers_all_at_once_only_the_asked_task_is_saved(demo, folder, tmp_path):
+    assert run(demo, [folder / "a.png"], tmp_path / "out", "--task", "panoptic") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_panoptic.png"}
-    assert cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH == 0.3
 
 
 def test_a_task_that_the_model_does_not_answer_is_refused(demo, folder, tmp_path, panoptic_fpn, capsys):

@@ -59,3 +59,25 @@ def test_of_panoptic_fpn_the_threshold_is_the_least_score_of_a_thing():
         has_things.append(any(s["isthing"] for s in model([labelled()])[0]["panoptic_seg"][1]))
     has_things.append(any(s["isthing"] for s in model([labelled()])[0]["panoptic_seg"][1]))
     assert has_things == [True, False, True]
+
+
+def test_of_mask_rcnn_a_lower_threshold_finds_more_in_this_call_alone():
+    model = panoptic_model("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+    counts = [len(model([labelled()])[0]["instances"])]
+    with model.asked("instance", 0.0):
+        counts.append(len(model([labelled()])[0]["instances"]))
+    counts.append(len(model([labelled()])[0]["instances"]))
+    assert counts[0] == counts[2] == 0 < counts[1]
+
+
+def test_a_threshold_of_pixels_leaves_the_things_as_they_are():
+    model = panoptic_model("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+    with model.asked("semantic", 0.0):
+        assert len(model([labelled()])[0]["instances"]) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1)])
+def test_an_image_that_is_too_thin_to_be_made_smaller_is_answered(size):
+    predictor = predictor_of("mask2former_resnet")
+    predictor.resize.max_size = 60
+    assert predictor(np.zeros((*size, 3), dtype=np.uint8))["sem_seg"].shape[1:] == size

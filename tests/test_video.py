@@ -169,9 +169,10 @@ def test_frames_that_change_size_are_brought_to_the_first_ones(tmp_path):
     assert "changes size at frame 3 to 128 x 96" in reader.notes[0]
 
 
-def test_no_camera_is_told():
-    with pytest.raises(BrokenVideoError, match="camera 77: there is none"):
-        Camera(77)
+@pytest.mark.parametrize("number", [77, -1])
+def test_no_camera_is_told(number):
+    with pytest.raises(BrokenVideoError, match=f"camera {number}: there is none"):
+        Camera(number)
 
 
 def test_without_pyav_the_line_that_installs_it_is_told(monkeypatch):

@@ -146,6 +146,11 @@ def test_small_images_are_enlarged_so_that_text_can_be_read():
     assert drawn.shape == enlarge(small).shape == (400, 600, 3)
 
 
+@pytest.mark.parametrize(("size", "drawn"), [((1, 1900), (2, 3800)), ((1, 5000), (1, 5000))])
+def test_thin_images_are_enlarged_no_further_than_a_screen_or_two(size, drawn):
+    assert enlarge(np.zeros((*size, 3), dtype=np.uint8)).shape[:2] == drawn
+
+
 def test_nothing_to_draw_gives_the_image(image):
     no_instances = two_instances((0.1, 0.1))
     assert (draw_instances(image, no_instances, METADATA) == image).all()

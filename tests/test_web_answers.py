@@ -59,6 +59,15 @@ def test_the_map_says_which_segment_is_seen_at_each_pixel(answerer, task):
     assert (seen[:, :30] == 1).all() and (seen[:, 30:] == 2).all()
 
 
+def test_of_instances_all_of_each_mask_is_told(answerer):
+    answerer.predictors["made"] = MadePredictor(is_covered=True)
+    answer = ask(answerer, task="instance")
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(answer["masks"])), dtype=np.uint8)
+    dog, cat = np.unpackbits(bits).reshape(2, *SIZE)
+    assert dog[:, :30].all() and not dog[:, 30:].any() and cat.all()
+    assert (map_of(answer)[:, :30] == 1).all()
+
+
 def test_what_is_below_the_threshold_is_not_in_the_map(answerer):
     seen = map_of(ask(answerer, task="instance", threshold=0.5))
     assert (seen[:, :30] == 1).all() and (seen[:, 30:] == 0).all()

@@ -28,7 +28,9 @@ class MadePredictor:
 
     metadata = SimpleNamespace(get=lambda key, default=None: ["dog", "cat"] if key == "thing_classes" else default)
 
-    def __init__(self, *tasks: str) -> None:
+    def __init__(self, *tasks: str, is_covered: bool = False) -> None:
+        """is_covered: of instances, the cat fills the picture and the dog covers its left half."""
+        self.is_covered = is_covered
         self.tasks = tasks or ("semantic", "instance", "panoptic")
         self.cfg = get_cfg()
         add_config(self.cfg)
@@ -47,6 +49,7 @@ class MadePredictor:
             return {"sem_seg": masks * scores[:, None, None]}
         if task == "instance":
             boxes = Boxes(torch.tensor([[0.0, 0, width // 2, height], [width // 2, 0, width, height]]))
+            masks[1] |= self.is_covered
             fields = {"pred_masks": masks, "pred_boxes": boxes, "scores": scores, "pred_classes": torch.tensor([0, 1])}
             return {"instances": Instances((height, width), **fields)}
         kept = [i for i in (0, 1) if scores[i] > threshold]

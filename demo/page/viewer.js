@@ -1,10 +1,11 @@
 // What was found, over the picture. gradio calls this once with `element`, `props`, `watch`; `props.value` is the answer
 // of `Answerer.answer` (web_answers.py). Segments are numbered from 1 in `map`, which tells for each pixel which one is seen.
+// `masks` holds a bit for each pixel of each instance, also where another one covers it; null if nothing is covered.
 const at = (selector) => element.querySelector(selector);
 const canvas = at("canvas"), video = at("video"), tip = at(".tip"), list = at(".segments");
 const OPACITY = { plain: 0.5, active: 0.75, other: 0.2 };
-const READABLE_SIDE = 480;
-let turns = 0, answer = null, photo = null, map = null, hidden = new Set(), selected = 0, hovered = 0;
+const READABLE_SIDE = 480, LONGEST_SIDE = 4000;
+let turns = 0, answer = null, photo = null, map = null, masks = null, hidden = new Set(), selected = 0, hovered = 0;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 const segment = (number) => answer.segments[number - 1];
@@ -19,17 +20,22 @@ function describe(number) {
   return parts.join(", ");
 }
 
+async function inflated(base64) {
+  const packed = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(packed).arrayBuffer();
+}
+
 async function decoded(value) {
-  if (!value.picture) return [null, null];
-  const packed = new Blob([bytesOf(value.map)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  if (!value.picture) return [null, null, null];
   const picture = createImageBitmap(new Blob([bytesOf(value.picture)]));
-  return [await picture, new Uint16Array(await new Response(packed).arrayBuffer())];
+  const bits = value.masks === null ? null : new Uint8Array(await inflated(value.masks));
+  return [await picture, new Uint16Array(await inflated(value.map)), bits];
 }
 
 async function show(value) {
-  const turn = ++turns, [picture, numbers] = await decoded(value);
+  const turn = ++turns, [picture, numbers, bits] = await decoded(value);
   if (turn !== turns) return;
-  [answer, photo, map] = [value, picture, numbers];
+  [answer, photo, map, masks] = [value, picture, numbers, bits];
   hidden = new Set();
   selected = hovered = 0;
   at(".detail").textContent = "";
@@ -108,10 +114,11 @@ function placeNames() {
 }
 
 function draw() {
-  const factor = Math.max(1, Math.ceil(READABLE_SIDE / Math.min(answer.width, answer.height)));
-  canvas.width = factor * answer.width;
-  canvas.height = factor * answer.height;
-  canvas.style.aspectRatio = `${answer.width} / ${answer.height}`;
+  const { width, height } = answer, wanted = Math.ceil(READABLE_SIDE / Math.min(width, height));
+  const factor = Math.max(1, Math.min(wanted, Math.floor(LONGEST_SIDE / Math.max(width, height))));
+  canvas.width = factor * width;
+  canvas.height = factor * height;
+  canvas.style.aspectRatio = `${width} / ${height}`;
   const context = canvas.getContext("2d");
   context.drawImage(photo, 0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = false;
@@ -143,7 +150,20 @@ function listClasses() {
   listSegments();
 }
 
+// Of the instances that are shown the smaller lies on top: what a hidden one covered is seen.
+function uncover() {
+  const pixels = answer.width * answer.height;
+  const shown = answer.segments.map((_, place) => place).filter((place) => isShown(place + 1));
+  map.fill(0);
+  for (const place of shown.sort((a, b) => answer.segments[b].area - answer.segments[a].area)) {
+    for (let p = 0, bit = place * pixels; p < pixels; p++, bit++) {
+      if (masks[bit >> 3] & (128 >> (bit & 7))) map[p] = place + 1;
+    }
+  }
+}
+
 function refilter() {
+  if (masks !== null) uncover();
   if (selected && !isShown(selected)) select(0);
   listSegments();
   draw();

@@ -11,7 +11,9 @@ H, W pixels. A box is x0, y0, x1, y1 in pixels of the model's input.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -229,6 +231,17 @@ class MaskRCNN(ImageModel):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
+
+    @contextmanager
+    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:  # noqa: ARG002
+        """Within it, what scores more than this is found (None: its own threshold). All tasks are answered."""
+        options = self.roi_heads.options
+        if threshold is not None:
+            self.roi_heads.options = replace(options, min_score=threshold)
+        try:
+            yield
+        finally:
+            self.roi_heads.options = options
 
     def train_batch(self, batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
         return self.losses(self.backbone(images.tensor), batched_inputs, images)

@@ -195,13 +195,18 @@ class PanopticFeaturePyramid(MaskRCNN):
         }
 
     @contextmanager
-    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:  # noqa: ARG002
-        """Within it, things are merged into the panoptic answer from this score on (None: its own). All is answered."""
+    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:
+        """Within it, things are found, and merged into the panoptic answer, from this score on (None: its own).
+
+        All tasks are answered. Asked for the semantic one, a threshold of pixels, which is applied afterwards.
+        """
         merge = self.merge
+        threshold = None if task == "semantic" else threshold
         if merge is not None and threshold is not None:
             self.merge = replace(merge, min_score=threshold)
         try:
-            yield
+            with super().asked(task, threshold):
+                yield
         finally:
             self.merge = merge
 

@@ -54,16 +54,20 @@ class ResizedMasks:
     def device(self) -> torch.device:
         return self.mask_logits.device
 
-    def chunks(self, queries: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def chunks(self, queries: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Yield (slice of `queries`, their mask probabilities (n, H, W) float32), in order, n bounded by memory.
 
-        `queries` are indices (n,) of masks, ascending.
+        `queries` are indices (n,) of masks, ascending; None: all masks, which come in one piece if they are kept.
         """
+        in_one_piece = queries is None
+        queries = torch.arange(len(self.mask_logits), device=self.device) if queries is None else queries
         mask_bytes = 4 * max(self.size[0] * self.size[1], self.padded_size[0] * self.padded_size[1])
         step = max(1, CHUNK_BYTES // mask_bytes)
         keep = len(self.mask_logits) * mask_bytes <= KEEP_BYTES
         if keep and self._kept is None and 2 * len(queries) >= len(self.mask_logits):
             self._kept = self._enlarge(self.mask_logits)
+        if in_one_piece and self._kept is not None:
+            step = len(queries)
         for start in range(0, len(queries), step):
             part = slice(start, min(start + step, len(queries)))
             if self._kept is None:
@@ -76,17 +80,19 @@ class ResizedMasks:
     def _enlarge(self, masks: Tensor) -> Tensor:
         masks = _resize(masks.float(), self.padded_size)[:, : self.image_size[0], : self.image_size[1]]
         masks = _resize(masks, self.size)  # one name: what it held before is not kept while the next is made
-        return masks.sigmoid()
+        is_ours = masks.untyped_storage().data_ptr() != self.mask_logits.untyped_storage().data_ptr()
+        return masks.sigmoid_() if is_ours else masks.sigmoid()
 
 
 def semantic_inference(class_logits: Tensor, masks: ResizedMasks) -> Tensor:
     """(Q, K+1) and the masks -> (K, H, W) scores >= 0, which need not sum to 1 (arXiv 2107.06278, section 3.4)."""
+    assert len(class_logits), "a model has at least one query"
     class_probs = class_logits.softmax(dim=-1)[:, :-1]
     height, width = masks.size
-    scores = class_probs.new_zeros((class_probs.shape[1], height * width))
-    queries = torch.arange(len(class_probs), device=masks.device)
-    for part, mask_probs in masks.chunks(queries):
-        scores.addmm_(class_probs[part].T, mask_probs.flatten(1))
+    scores = class_probs.new_empty((class_probs.shape[1], height * width))
+    for part, mask_probs in masks.chunks():
+        # The first one overwrites what lies there.
+        scores.addmm_(class_probs[part].T, mask_probs.flatten(1), beta=float(part.start > 0))
     return scores.view(-1, height, width)
 
 

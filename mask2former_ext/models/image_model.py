@@ -39,10 +39,7 @@ class ImageModel(nn.Module):
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """Named weighted losses in training, else one result dict per image, in order."""
         if self.training:
-            images = self.batch(batched_inputs)
-            if self.device.type == "cpu":  # convolutions and their gradients copy fewer maps in this order
-                images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
-            return self.train_batch(batched_inputs, images)
+            return self.train_batch(batched_inputs, self.batch(batched_inputs))
         return self.infer_in_groups(batched_inputs, self.infer_batch)
 
     def infer_in_groups(
@@ -67,7 +64,10 @@ class ImageModel(nn.Module):
     def batch(self, batched_inputs: list[dict]) -> ImageList:
         """Normalised images (B, 3, H, W), padded with 0 at the right and the bottom to one size."""
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
-        return ImageList.from_tensors(images, self.size_divisibility)
+        batch = ImageList.from_tensors(images, self.size_divisibility)
+        if self.device.type == "cpu":  # convolutions and their gradients copy fewer maps in this order
+            batch.tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
+        return batch
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """What an image of (height, width) is padded to where it is alone."""

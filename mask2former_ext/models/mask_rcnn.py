@@ -118,6 +118,10 @@ class RoIHeads(nn.Module):
         self.coder, self.sampler, self.add_truth = coder, sampler, add_truth
         self.box_loss_weight, self.options = box_loss_weight, detection
 
+    def _maps(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """Those that regions are cut out of, in the order of memory that RoIAlign reads and would copy them to."""
+        return [features[name].contiguous() for name in self.in_features]
+
     @torch.no_grad()
     def sample(self, proposals: Tensor, truth: Truth) -> Regions:
         """Proposals (R, 4) -> those of them to train on."""
@@ -135,7 +139,7 @@ class RoIHeads(nn.Module):
 
         Of masks and boxes only those of the true class take loss (section 3 of the paper).
         """
-        maps = [features[name] for name in self.in_features]
+        maps = self._maps(features)
         regions = [self.sample(p, truth) for p, truth in zip(proposals, truths, strict=True)]
         boxes, classes = torch.cat([x.boxes for x in regions]), torch.cat([x.classes for x in regions])
         class_logits, deltas = self.box_predictor(self.box_head(self.box_pooler(maps, [x.boxes for x in regions])))
@@ -167,7 +171,7 @@ class RoIHeads(nn.Module):
         self, features: dict[str, Tensor], proposals: list[Tensor], image_sizes: list[tuple[int, int]], names: list[str]
     ) -> list[Detections]:
         """Proposals (R, 4) per image -> what is found in it, boxes inside the image."""
-        maps = [features[name] for name in self.in_features]
+        maps = self._maps(features)
         counts = [len(x) for x in proposals]
         class_logits, deltas = self.box_predictor(self.box_head(self.box_pooler(maps, proposals)))
         logits_of, deltas_of = class_logits.float().split(counts), deltas.split(counts)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 # Enlarged masks are kept for the next task if all of them fit in this, else made again, a chunk at a time.
 KEEP_BYTES = 256 * 2**20
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 8 * 2**20
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -125,14 +125,20 @@ def _peak_memory(run: Job, device: str) -> int:
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        run(), run()
+        _run_twice(run)
         return (torch.cuda.max_memory_allocated() - before) // 2**20
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what loading freed goes back to the system (glibc), and is not held any more
     before = _resident_kb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, not from the loading of the weights
-    run(), run()
+    _run_twice(run)
     return (_resident_kb("VmHWM") - before) // 2**10
+
+
+def _run_twice(run: Job) -> None:
+    """What the first run returns is let go before the second."""
+    run()
+    run()
 
 
 def _resident_kb(field: str) -> int:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -27,6 +26,7 @@ from mask2former_ext.architecture import separates_classes
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.label_places import label_centres
 from mask2former_ext.results import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
+from mask2former_ext.video import fitted_size, resized
 
 JPEG_QUALITY = 92
 LONGEST_NAME = 80
@@ -124,11 +124,7 @@ class Answerer:
             raise Refused(f"{file} has {width} x {height} pixels, but at most {most} are taken")
         file.seek(0)
         image = read_image(file, "RGB")
-        longer = max(image.shape[:2])
-        if longer <= self.limits.max_size:
-            return image
-        height, width = (max(1, round(side * self.limits.max_size / longer)) for side in image.shape[:2])
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return resized(image, fitted_size(image.shape[:2], self.limits.max_size))
 
 
 def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:

@@ -351,7 +351,6 @@ PER_PIXEL_TABLES = {
 }
 
 
-
 def _crop_order(crops: bool) -> dict[str, Any]:
     """Detectron2's mapper crops before it resizes."""
     return {"INPUT.CROP.ENABLED": crops, "INPUT.AUGMENTATION": "crop_resize" if crops else "resize_crop"}

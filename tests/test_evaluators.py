@@ -16,6 +16,7 @@ from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from mask2former_ext.engine.launch import leave_process_group
 from mask2former_ext.evaluation.average_precision import encode_mask
 from mask2former_ext.evaluation.build import build_evaluator
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
@@ -318,8 +319,7 @@ def _evaluate_in_process(rank: int, folder: str, port: int) -> None:
     results = evaluator.evaluate()
     if rank == 0:
         (Path(folder) / "results.json").write_text(json.dumps(results))
-    torch.distributed.barrier()  # leaving at once can lock up in PyTorch 2.6
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def _register_for_process(folder: str) -> None:

@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from detectron2.modeling import build_model
 from test_models import MODELS, _metadata, an_input, build  # noqa: F401  # the fixture registers their data set
 
+from mask2former_ext.engine.launch import leave_process_group
 from mask2former_ext.interop.weights import load_weights, with_text_part
 from mask2former_ext.models.oneformer import ContrastiveCriterion, contrastive_loss
 
@@ -129,7 +130,7 @@ def one_of_two_processes(rank: int, folder: str, queries: torch.Tensor, texts: t
     loss = contrastive_loss(*own, torch.tensor(5.0))
     # averaged over the processes, as distributed training does
     torch.save([loss.detach(), *torch.autograd.grad(loss / 2, own)], f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def test_contrastive_loss_and_gradients_of_two_processes_are_those_of_their_joint_batch(tmp_path):

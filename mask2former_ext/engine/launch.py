@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ def launch(main: Callable, args: argparse.Namespace) -> None:
     if "LOCAL_WORLD_SIZE" in os.environ and "RANK" in os.environ:
         _join(int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]), init_method="env://")
         main(args)
-        _leave()
+        leave_process_group()
     elif args.num_gpus > 1 and not torch.cuda.is_available():
         if args.num_machines > 1:
             raise ValueError(f"--num-machines {args.num_machines} needs GPUs, or torchrun to start the processes")
@@ -47,7 +48,7 @@ def _cpu_worker(rank: int, main: Callable, args: argparse.Namespace, address: st
     torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     _join(args.num_gpus, rank, init_method=address, world_size=args.num_gpus, rank=rank)
     main(args)
-    _leave()
+    leave_process_group()
 
 
 def _join(local_size: int, local_rank: int, **options: Any) -> None:
@@ -57,9 +58,15 @@ def _join(local_size: int, local_rank: int, **options: Any) -> None:
     comm.create_local_process_group(local_size)
 
 
-def _leave() -> None:
-    # Meet before leaving: PyTorch 2.6 can lock up in destroying a gloo group whose last result is still being released.
+def leave_process_group() -> None:
+    """Destroy the group once every process has come here.
+
+    The threads of a gloo group need Python's lock to release their last result. A group destroyed before that locks up
+    (PyTorch 2.6) or aborts its process at the exit (2.15: "terminate called without an active exception"), so they are
+    given the lock for half a second.
+    """
     comm.synchronize()
+    time.sleep(0.5)
     dist.destroy_process_group()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -104,8 +105,10 @@ def _run_in_group(
     comm.create_local_process_group(processes_per_machine)
     comm.synchronize()
     main_func(*args)
-    # Meet before leaving: PyTorch 2.6 can lock up in destroying a gloo group whose last result is still being released.
+    # Meet, then leave Python's lock to the threads of a gloo group, which need it to release their last result: a group
+    # destroyed before that locks up (PyTorch 2.6) or aborts the process at its exit (2.15).
     comm.synchronize()
+    time.sleep(0.5)
     # Not in a `finally`: after a failure the others may be waiting in a collective, and leaving would wait for them.
     dist.destroy_process_group()
 

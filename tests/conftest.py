@@ -6,12 +6,14 @@ import importlib.util
 import os
 import random
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from mask2former_ext import add_config
@@ -67,6 +69,26 @@ def real_data_dir() -> Path:
 def repository() -> Path:
     """The checkout that these tests belong to."""
     return ROOT
+
+
+@pytest.fixture
+def data_set_name() -> Iterator[str]:
+    """A name for a data set, free again after the test."""
+    yield "a_test_data_set"
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        if "a_test_data_set" in catalog:
+            catalog.remove("a_test_data_set")
+
+
+@pytest.fixture
+def write_yaml(tmp_path: Path) -> Callable[..., str]:
+    """Write a yaml file of this text into the folder of the test; gives its path."""
+
+    def write_file(text: str, name: str = "config.yaml") -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write_file
 
 
 @pytest.fixture

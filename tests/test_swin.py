@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import SHARED
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from torch.nn import functional as F
@@ -22,7 +22,7 @@ from mask2former_ext.layers.swin import (
     split_into_windows,
 )
 
-KEYS = Path(__file__).resolve().parents[2] / "shared" / "fixtures" / "keys"
+KEYS = SHARED / "fixtures" / "keys"
 TINY = {"embed_dim": 8, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4), "window_size": 3}
 
 

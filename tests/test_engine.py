@@ -83,7 +83,7 @@ def test_full_model_clipping_to_zero_means_none():
 
 
 class Scripted(nn.Module):
-    """Loss = factor of the batch x weight; a batch of "raise" raises what the matcher raises."""
+    """Loss = factor of the batch x weight; "raise" raises what the matcher raises, "root" has a gradient of nan alone."""
 
     def __init__(self):
         super().__init__()
@@ -93,6 +93,8 @@ class Scripted(nn.Module):
         factor = batch[0]["factor"]
         if factor == "raise":
             raise FloatingPointError("matching cost is not finite")
+        if factor == "root":
+            return {"loss_ce": (0 * self.weight).sqrt().sum()}
         return {"loss_ce": factor * self.weight.sum(), "loss_mask": 0 * self.weight.sum()}
 
 
@@ -114,7 +116,7 @@ def test_full_model_clipping_bounds_the_total_norm():
     torch.testing.assert_close(model.weight.data, torch.tensor([3 - 2**0.5, 4 - 2**0.5]), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "raise"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "raise", "root"])
 def test_a_step_that_is_not_finite_changes_nothing_and_training_goes_on(bad):
     model = run_steps([bad, 1.0])
     assert model.weight.tolist() == [2.0, 3.0]
@@ -130,6 +132,12 @@ def test_too_many_skipped_steps_in_a_row_stop_training():
     run_steps([float("nan"), 1.0, float("nan"), 1.0], max_nonfinite_steps=2)
     with pytest.raises(FloatingPointError, match="SOLVER.MAX_NONFINITE_STEPS is 2"):
         run_steps([1.0, float("nan"), float("nan")], max_nonfinite_steps=2)
+
+
+def test_in_float16_a_gradient_counts_as_not_finite_once_the_scale_is_down_to_1():
+    # The scale starts at 2 ** 16 and is halved 16 times, in steps 0 to 15; steps 16 and 17 are the two that count.
+    with pytest.raises(FloatingPointError, match="step 17 skipped, 2 in a row: the gradient's norm is nan"):
+        run_steps(["root"] * 20, max_nonfinite_steps=2, precision=torch.float16)
 
 
 def test_losses_reach_the_event_storage():

@@ -21,7 +21,7 @@ class TrainingStep(SimpleTrainer):
 
     A skipped step is logged with its terms and images and counted as `nonfinite_steps`; `max_nonfinite_steps` of them
     in a row stop training with FloatingPointError. `precision` is the autocast type, float32 for none; float16 scales
-    the loss, and a step that the scaler skips to find its scale is not counted.
+    the loss, and a gradient that is not finite counts once the scale has fallen to 1: before that the scale may be why.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class TrainingStep(SimpleTrainer):
         self.max_norm = float("inf") if max_norm is None else max_norm
         self.max_nonfinite_steps = max_nonfinite_steps
         self.skipped_in_a_row = 0
-        self.scaler = torch.amp.GradScaler(enabled=precision == torch.float16)
         self.device_type = next(model.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
 
     def run_step(self) -> None:
         assert self.model.training, "the model must be in training mode"
@@ -55,8 +55,9 @@ class TrainingStep(SimpleTrainer):
         self.scaler.scale(reduce(torch.add, losses.values())).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
-        if not torch.isfinite(norm) and not self.scaler.is_enabled():
+        if not torch.isfinite(norm) and self.scaler.get_scale() <= 1:  # it is 1 where nothing is scaled
             self._skip(f"the gradient's norm is {norm.item()}", batch)
+            self.scaler.update()
             return
         self.skipped_in_a_row = 0
         self._write_metrics(losses, data_time)

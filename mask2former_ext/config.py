@@ -106,5 +106,5 @@ def _add_solver_config(cfg: CN) -> None:
     # WarmupPolyLR: lr = BASE_LR * (1 - t / MAX_ITER) ** POWER, constant once below POLY_LR_CONSTANT_ENDING * BASE_LR.
     cfg.SOLVER.POLY_LR_POWER = 0.9
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
-    # Steps in a row whose loss or gradient is not finite after which training stops with an error. Each such step is skipped.
+    # Steps in a row that were skipped since a loss or gradient is not finite, after which training stops with an error.
     cfg.SOLVER.MAX_NONFINITE_STEPS = 10

@@ -83,7 +83,7 @@ def test_full_model_clipping_to_zero_means_none():
 
 
 class Scripted(nn.Module):
-    """Loss = factor of the batch x weight; "raise" raises what the matcher raises, "root" has a gradient of nan alone."""
+    """Loss = factor of the batch x weight; "raise" raises what the matcher raises, "root" has a gradient of nan."""
 
     def __init__(self):
         super().__init__()

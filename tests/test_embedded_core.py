@@ -6,11 +6,11 @@ import json
 import pickle
 from pathlib import Path
 
-import detectron2
 import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import EMBEDDED
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, configurable, downgrade_config, get_cfg, upgrade_config
 from detectron2.layers import FrozenBatchNorm2d, ROIAlign, get_norm, paste_masks_in_image
@@ -22,7 +22,6 @@ from detectron2.utils.events import EventStorage, JSONWriter
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
-EMBEDDED = getattr(detectron2, "__embedded__", False)
 only_embedded = pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 does otherwise")
 
 # ------------------------------------------------------------------------------------------------------------- config

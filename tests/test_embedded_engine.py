@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import detectron2
 import pytest
 import torch
+from conftest import EMBEDDED
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import (
     DefaultTrainer,
@@ -30,7 +30,6 @@ from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
-is_embedded = getattr(detectron2, "__embedded__", False)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="processes without a GPU are tested")
 
 
@@ -352,7 +351,7 @@ def test_launch_of_one_process_calls_the_function_here():
 
 
 @without_gpu
-@pytest.mark.skipif(not is_embedded, reason="launch of the real Detectron2 does not know torchrun")
+@pytest.mark.skipif(not EMBEDDED, reason="launch of the real Detectron2 does not know torchrun")
 def test_launch_joins_the_processes_that_torchrun_has_started(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

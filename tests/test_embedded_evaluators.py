@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 
-import detectron2
 import numpy as np
 import pytest
 import torch
+from conftest import EMBEDDED
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, COCOPanopticEvaluator, LVISEvaluator, SemSegEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco, instances_to_coco_json
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-is_embedded = getattr(detectron2, "__embedded__", False)
 SIDE = 8
 INPUT = {"file_name": "a.jpg", "image_id": 1, "height": SIDE, "width": SIDE}
 
@@ -138,7 +137,7 @@ def panoptic(ids: torch.Tensor, segments: list[dict] | None) -> dict:
 
 @pytest.fixture
 def panoptic_dataset(dataset):
-    if not is_embedded:
+    if not EMBEDDED:
         pytest.importorskip("panopticapi", reason="Detectron2's own panoptic evaluator needs panopticapi")
     return dataset
 
@@ -160,7 +159,7 @@ def test_panoptic_labels_without_segments_are_taken_apart(panoptic_dataset):
     assert scores["PQ"] == pytest.approx(100)
 
 
-@pytest.mark.skipif(not is_embedded, reason="the real Detectron2 has it")
+@pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 has it")
 def test_an_evaluator_that_is_left_out_says_how_to_install_the_real_one():
     with pytest.raises(ImportError, match="facebookresearch/detectron2"):
         LVISEvaluator("lvis_v1_val")

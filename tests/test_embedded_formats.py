@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import detectron2
 import numpy as np
 import pytest
+from conftest import EMBEDDED
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data.datasets import load_coco_json, load_sem_seg, load_voc_instances, register_coco_instances
@@ -18,7 +18,6 @@ from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json, merg
 from PIL import Image
 from pycocotools import mask as mask_util
 
-EMBEDDED = getattr(detectron2, "__embedded__", False)
 embedded_only = pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 needs packages for this that few have")
 
 COCO = {

@@ -102,6 +102,8 @@ def _add_solver_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # Learning-rate factor of the parameters under `backbone`.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
+    # The same of what OneFormer's queries start from: the task's MLP and the transformer over the pixels.
+    cfg.SOLVER.INITIAL_QUERIES_MULTIPLIER = 1.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     # WarmupPolyLR: lr = BASE_LR * (1 - t / MAX_ITER) ** POWER, constant once below POLY_LR_CONSTANT_ENDING * BASE_LR.
     cfg.SOLVER.POLY_LR_POWER = 0.9

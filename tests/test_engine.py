@@ -45,6 +45,15 @@ def test_parameters_of_the_backbone_learn_at_the_multiplied_rate():
     assert rate_and_decay(model, model.head.weight) == (1e-3, 0.05)
 
 
+@pytest.mark.parametrize("name", ["task_mlp", "class_input_proj", "class_transformer"])
+def test_what_oneformers_queries_start_from_learns_at_its_own_rate(name: str):
+    model = nn.ModuleDict({"predictor": nn.ModuleDict({name: nn.Linear(2, 2), "mask_embed": nn.Linear(2, 2)})})
+    rates = [
+        rate_and_decay(model, layer.weight, INITIAL_QUERIES_MULTIPLIER=0.5)[0] for layer in model["predictor"].values()
+    ]
+    assert rates == [pytest.approx(5e-4), 1e-3]
+
+
 def test_norms_and_embeddings_have_their_own_weight_decay():
     model = Parts()
     assert rate_and_decay(model, model.backbone[1].weight) == (pytest.approx(1e-4), 0.0)

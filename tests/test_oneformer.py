@@ -12,7 +12,7 @@ from test_models import MODELS, _metadata, an_input, build  # noqa: F401  # the 
 
 from mask2former_ext.engine.launch import leave_process_group
 from mask2former_ext.interop.weights import load_weights, with_text_part
-from mask2former_ext.models.oneformer import ContrastiveCriterion, contrastive_loss
+from mask2former_ext.models.oneformer import ContrastiveCriterion, TaskConditionedDecoder, contrastive_loss
 
 ROW = "oneformer_resnet"
 EYE = torch.eye(2)[:, None]  # B = 2 images, Q = 1 query, C = 2 channels: the images have nothing in common
@@ -86,6 +86,40 @@ def test_the_last_query_is_the_task(model):
     queries = decoder.initial_queries(torch.randn(2, 32, 4, 4), None, task)
     assert queries.shape == (2, 12, 32)
     torch.testing.assert_close(queries[:, -1], decoder.decoder_norm(task))
+
+
+def spread_of_start(images: int, **change) -> tuple[float, float]:
+    """Of untrained queries under one task: variance over the queries of an image and over images, as shares of all."""
+    torch.manual_seed(0)
+    options = {"hidden_dim": 32, "mask_dim": 32, "num_heads": 4, "num_layers": 1, "feedforward_dim": 64}
+    flags = {"pre_norm": False, "enforce_input_proj": False, "deep_supervision": True, **change}
+    decoder = TaskConditionedDecoder(
+        32, num_classes=3, num_queries=20, query_layers=2, query_dropout=0.0, **options, **flags
+    )
+    task = torch.randn(1, 32).expand(images, -1)
+    queries = decoder.initial_queries(torch.randn(images, 32, 16, 16), None, task)[:, :-1]
+    return tuple((queries.var(dim=dim).mean() / queries.var()).item() for dim in (1, 0))
+
+
+def test_the_published_start_makes_all_queries_nearly_one():
+    over_queries, _ = spread_of_start(images=4, distinct_queries=False)
+    assert over_queries < 0.01
+
+
+def test_distinct_queries_start_apart():
+    over_queries, _ = spread_of_start(images=4, distinct_queries=True)
+    assert over_queries > 0.3
+
+
+def test_distinct_queries_start_alike_in_every_image():
+    _, over_images = spread_of_start(images=4, distinct_queries=True)
+    assert over_images < 1e-6
+
+
+def test_the_configuration_asks_for_distinct_queries():
+    cfg = MODELS[ROW]()
+    cfg.MODEL.ONEFORMER.DISTINCT_QUERIES = True
+    assert not build_model(cfg).sem_seg_head.predictor.class_input_proj.weight.any()
 
 
 def test_queries_do_not_start_from_padding(model):

@@ -16,14 +16,17 @@ _NORMS = (
 )
 # Learned positions take no weight decay, wherever they stand.
 _POSITIONS = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed")
+# What OneFormer's queries start from.
+_INITIAL_QUERIES = {"task_mlp", "class_input_proj", "class_transformer"}
 
 
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
     """Trainable parameters, each once, grouped by (learning rate, weight decay).
 
-    Under a module named `backbone` the learning rate is BASE_LR x BACKBONE_MULTIPLIER; norms take WEIGHT_DECAY_NORM,
-    embeddings WEIGHT_DECAY_EMBED, learned positions none. What is called `bias` learns at BIAS_LR_FACTOR times the rate
-    and, unless it is None, with WEIGHT_DECAY_BIAS, in norms too (Detectron2's rule).
+    Under a module named `backbone` the learning rate is BASE_LR x BACKBONE_MULTIPLIER, under those that OneFormer's
+    queries start from BASE_LR x INITIAL_QUERIES_MULTIPLIER. Norms take WEIGHT_DECAY_NORM, embeddings
+    WEIGHT_DECAY_EMBED, learned positions none. What is called `bias` learns at BIAS_LR_FACTOR times the rate and,
+    unless it is None, with WEIGHT_DECAY_BIAS, in norms too (Detectron2's rule).
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -33,8 +36,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            in_backbone = "backbone" in module_name.split(".")
-            rate = solver.BASE_LR * (solver.BACKBONE_MULTIPLIER if in_backbone else 1.0)
+            rate = solver.BASE_LR * _multiplier(solver, module_name)
             if isinstance(module, nn.Embedding):
                 decay = solver.WEIGHT_DECAY_EMBED
             elif isinstance(module, _NORMS):
@@ -48,6 +50,13 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
                 decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _multiplier(solver: CfgNode, module_name: str) -> float:
+    within = module_name.split(".")
+    if "backbone" in within:
+        return solver.BACKBONE_MULTIPLIER
+    return solver.INITIAL_QUERIES_MULTIPLIER if _INITIAL_QUERIES.intersection(within) else 1.0
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -29,12 +29,14 @@ from torch.nn import functional as F
 
 from mask2former_ext.layers.pyramid import convolution
 from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
-from mask2former_ext.layers.transformer import MLP, TransformerDecoder, tokens_of
+from mask2former_ext.layers.transformer import MLP, TransformerDecoder, sine_position_encoding, tokens_of
 from mask2former_ext.losses import PointCriterion, Target
 from mask2former_ext.models.image_model import name_of
 from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
 
 MAX_LOGIT_SCALE = 100.0
+# Of distinct queries, times the published start: the logits of their attention, and what they get by it.
+DISTINCT_SHARPNESS, DISTINCT_GAIN = 16, 12
 
 
 def add_oneformer_config(cfg: CN) -> None:
@@ -43,6 +45,7 @@ def add_oneformer_config(cfg: CN) -> None:
     node.NUM_QUERIES = 150  # the task's token included
     node.QUERY_LAYERS = 2  # of the transformer that the queries start from
     node.QUERY_DROPOUT = 0.1
+    node.DISTINCT_QUERIES = False  # see `TaskConditionedDecoder.make_queries_distinct`
     node.TASK_CONTEXT_LENGTH = 77  # T
     node.CONTRASTIVE_WEIGHT = 0.5
     node.CONTRASTIVE_TEMPERATURE = 0.07  # at the start; learned
@@ -64,7 +67,9 @@ def add_oneformer_config(cfg: CN) -> None:
 class TaskConditionedDecoder(MaskedAttentionDecoder):
     """Queries that start from what a transformer makes of the pixels and the task; the last one is the task itself."""
 
-    def __init__(self, in_channels: int, *, query_layers: int, query_dropout: float, **options: Any):
+    def __init__(
+        self, in_channels: int, *, query_layers: int, query_dropout: float, distinct_queries: bool, **options: Any
+    ):
         """`options`: see `MaskedAttentionDecoder`; the transformer that the queries start from shares them."""
         super().__init__(in_channels, learned_queries=False, **options)
         hidden_dim = options["hidden_dim"]
@@ -78,6 +83,27 @@ class TaskConditionedDecoder(MaskedAttentionDecoder):
             pre_norm=options["pre_norm"],
         )
         self.class_transformer = nn.ModuleDict({"decoder": layers})
+        if distinct_queries:
+            self.make_queries_distinct()
+
+    @torch.no_grad()
+    def make_queries_distinct(self) -> None:
+        """Change the untrained weights, so that each query of a task starts as a vector of its own, in every image.
+
+        With the published ones all queries start as nearly the same vector, since they differ in nothing but where they
+        attend, at first almost evenly. Here they attend sharply, to places that do not depend on the image yet, and
+        their difference from the mean encoding is what they get.
+        """
+        nn.init.zeros_(self.class_input_proj.weight)
+        nn.init.zeros_(self.class_input_proj.bias)
+        mean_encoding = sine_position_encoding((32, 32), self.decoder_norm.normalized_shape[0]).mean(dim=(0, 2, 3))
+        for layer in self.class_transformer["decoder"].layers:
+            attention = layer.multihead_attn
+            query, key, value = attention.in_proj_weight.chunk(3)
+            query *= DISTINCT_SHARPNESS**0.5
+            key *= DISTINCT_SHARPNESS**0.5
+            attention.in_proj_bias.chunk(3)[2].copy_(-(value @ mean_encoding))
+            attention.out_proj.weight *= DISTINCT_GAIN
 
     def initial_queries(self, mask_features: Tensor, valid_fraction: Tensor | None, *condition: Tensor) -> Tensor:
         """(B, Q, C) from the per-pixel embeddings and the task (B, C)."""
@@ -184,7 +210,10 @@ class OneFormer(Mask2Former):
                 f"{text.NUM_CONTEXT}: the texts of an image are as many as the difference"
             )
         decoder = functools.partial(
-            TaskConditionedDecoder, query_layers=node.QUERY_LAYERS, query_dropout=node.QUERY_DROPOUT
+            TaskConditionedDecoder,
+            query_layers=node.QUERY_LAYERS,
+            query_dropout=node.QUERY_DROPOUT,
+            distinct_queries=node.DISTINCT_QUERIES,
         )
         criterion = functools.partial(
             ContrastiveCriterion,

@@ -62,8 +62,8 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("config", "num_losses"),
     # three terms at four places, three terms at three places, one term at three places, and each time their sum;
-    # OneFormer has one more than Mask2Former
-    [(MASK2FORMER, 13), ("maskformer/shapes_panoptic", 10), ("per_pixel/shapes_baseline_plus", 4), (ONEFORMER, 14)],
+    # OneFormer: three terms at seven places, the contrastive one, and their sum
+    [(MASK2FORMER, 13), ("maskformer/shapes_panoptic", 10), ("per_pixel/shapes_baseline_plus", 4), (ONEFORMER, 23)],
 )
 def test_first_losses_and_gradients_of_two_processes_are_those_of_one(data, tmp_path, config, num_losses):
     # one plain SGD step of rate 1 without clipping: the weights move by exactly the gradient

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from mask2former_ext.layers.pyramid import convolution
 from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
-from mask2former_ext.layers.transformer import MLP, TransformerDecoder, sine_position_encoding, tokens_of
+from mask2former_ext.layers.transformer import MLP, DecoderLayer, TransformerDecoder, sine_position_encoding, tokens_of
 from mask2former_ext.losses import PointCriterion, Target
 from mask2former_ext.models.image_model import name_of
 from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
@@ -97,8 +97,8 @@ class TaskConditionedDecoder(MaskedAttentionDecoder):
         nn.init.zeros_(self.class_input_proj.weight)
         nn.init.zeros_(self.class_input_proj.bias)
         mean_encoding = sine_position_encoding((32, 32), self.decoder_norm.normalized_shape[0]).mean(dim=(0, 2, 3))
-        for layer in self.class_transformer["decoder"].layers:
-            attention = layer.multihead_attn
+        layers = [module for module in self.class_transformer.modules() if isinstance(module, DecoderLayer)]
+        for attention in (layer.multihead_attn for layer in layers):
             query, key, value = attention.in_proj_weight.chunk(3)
             query *= DISTINCT_SHARPNESS**0.5
             key *= DISTINCT_SHARPNESS**0.5

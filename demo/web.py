@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from web_answers import Answerer
+from web_gate import Gate
 from web_limits import Limits
 
 import mask2former_ext as m
@@ -31,12 +32,6 @@ except ImportError as error:
 
 PAGE = Path(__file__).parent / "page"
 TITLE = "mask2former_ext"
-# What the page itself asks for. The rest of what gradio would answer (uploads, files, its own programming interface) is
-# not needed here, so nobody gets it.
-ANSWERED = ("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/assets/", "/static/", "/svelte/")
-ANSWERED += tuple(f"/gradio_api/{asked}" for asked in ("queue/join", "queue/data", "heartbeat/", "reset", "cancel"))
-SOURCES = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
-
 
 LIMITS = {
     "max_bytes": "of a file",
@@ -45,41 +40,6 @@ LIMITS = {
     "max_seconds": "of a video",
     "max_frames": "of a video; of more only each second, third, ... is segmented",
 }
-
-
-class Gate:
-    """Lets in what the page asks for, up to a size, and forbids the browser to load from anywhere else (ASGI)."""
-
-    def __init__(self, app: Any, max_request: int):
-        self.app, self.max_request = app, max_request
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status = self._refusal(scope)
-        if status:
-            await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body"})
-            return
-
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", SOURCES)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
-
-    def _refusal(self, scope: Any) -> int | None:
-        """An HTTP status, None if there is nothing to refuse."""
-        if scope["path"] != "/" and not scope["path"].startswith(ANSWERED):
-            return 404
-        if scope["method"] in ("GET", "HEAD"):
-            return None
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if not length.isdigit():
-            return 411
-        return 413 if int(length) > self.max_request else None
 
 
 def build_page(answerer: Answerer) -> gr.Blocks:

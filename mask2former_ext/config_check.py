@@ -23,7 +23,8 @@ _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR
 
 
 def check_model(cfg: CfgNode) -> None:
-    """The model is known, and so are its device and the order of its colours."""
+    """The model is known, and so are its device and the order of its colors; no file of proposals is asked for."""
+    check_proposals(cfg)
     _check_choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
     _check_choice("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, [name for name, _ in BACKBONE_REGISTRY])
     _check_choice("INPUT.FORMAT", cfg.INPUT.FORMAT, FORMATS)
@@ -33,6 +34,15 @@ def check_model(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but must be cpu, cuda or cuda:NUMBER") from error
     if device.type == "cuda" and 0 < torch.cuda.device_count() <= (device.index or 0):
         raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but this machine has {torch.cuda.device_count()} GPUs")
+
+
+def check_proposals(cfg: CfgNode) -> None:
+    """No file of proposals is asked for: Detectron2 would unpickle it, which executes what the file says."""
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            f"MODEL.LOAD_PROPOSALS is {cfg.MODEL.LOAD_PROPOSALS!r}, but must be False: files of proposals are pickles, "
+            "which can execute anything, and no model here reads them"
+        )
 
 
 def use_available_device(cfg: CfgNode) -> None:

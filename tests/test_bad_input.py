@@ -72,6 +72,47 @@ def test_a_model_to_predict_with_is_checked():
         mask2former_ext.load_model(config("INPUT.FORMAT", "RBG"))
 
 
+ARCHITECTURES = ["Mask2Former", "MaskFormer", "OneFormer", "MaskRCNN", "PanopticFPN"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_architecture_is_given_a_file_of_proposals(architecture):
+    with pytest.raises(ValueError, match="MODEL.LOAD_PROPOSALS is True, but must be False: .* can execute anything"):
+        check_model(config("MODEL.META_ARCHITECTURE", architecture, "MODEL.LOAD_PROPOSALS", "True"))
+
+
+@pytest.fixture
+def proposals(tmp_path) -> list[str]:
+    """Overrides that ask for a pickle, which makes the folder `executed` where it is loaded."""
+    (tmp_path / "proposals.pkl").write_bytes(b"cos\nmkdir\n(V" + str(tmp_path / "executed").encode() + b"\ntR.")
+    files = f"('{tmp_path / 'proposals.pkl'}',)"
+    asked = ["DATASETS.PROPOSAL_FILES_TRAIN", files, "DATASETS.PROPOSAL_FILES_TEST", files]
+    return ["MODEL.LOAD_PROPOSALS", "True", *asked]
+
+
+@pytest.mark.parametrize("options", [[], ["--eval-only"]], ids=["training", "evaluation"])
+def test_the_command_line_refuses_proposals_before_it_reads_them(proposals, options, tmp_path):
+    overrides = [*proposals, "OUTPUT_DIR", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="MODEL.LOAD_PROPOSALS is True, but must be False"):
+        setup(argument_parser().parse_args(["--config-file", str(CONFIG), *options, *overrides]))
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("use", [Trainer, evaluate, mask2former_ext.load_model, mask2former_ext.Predictor])
+def test_python_code_cannot_load_proposals_either(proposals, use, tmp_path):
+    with pytest.raises(ValueError, match="MODEL.LOAD_PROPOSALS is True, but must be False"):
+        use(config(*proposals))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_test_loader_of_its_own_reads_no_proposals(data, proposals, tmp_path):
+    cfg = config(*proposals, "DATASETS.ROOT", str(data), "DATALOADER.NUM_WORKERS", 0)
+    prepare_data(cfg)
+    with pytest.raises(ValueError, match="MODEL.LOAD_PROPOSALS is True, but must be False"):
+        Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    assert not (tmp_path / "executed").exists()
+
+
 def test_evaluation_without_data_is_refused():
     with pytest.raises(ValueError, match="DATASETS.TEST is empty"):
         evaluate(config("DATASETS.TEST", "()", "MODEL.WEIGHTS", "any.pth"))

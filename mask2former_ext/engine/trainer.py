@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mask2former_ext.architecture import ANSWERS, answered_tasks, is_task_conditioned
+from mask2former_ext.config_check import check_proposals
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
@@ -47,6 +48,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode):
         # Not DefaultTrainer's constructor: it puts every model on GPU number `rank` and knows only its own steps.
         TrainerBase.__init__(self)
+        check_proposals(cfg)
         check_datasets(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
@@ -88,6 +90,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
+        check_proposals(cfg)
         loader = build_detection_test_loader(cfg, dataset_name, mapper=Mapper(cfg, False))
         return tqdm(loader, desc=f"evaluate {dataset_name}", unit="img", disable=not comm.is_main_process())
 
@@ -152,6 +155,7 @@ class Trainer(DefaultTrainer):
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:
     """Score MODEL.WEIGHTS, or with `resume` OUTPUT_DIR's last checkpoint, on DATASETS.TEST."""
+    check_proposals(cfg)
     check_datasets(cfg, eval_only=True)
     model = Trainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR)

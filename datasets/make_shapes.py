@@ -9,8 +9,8 @@ import argparse
 
 from tqdm import tqdm
 
-from mask2former_ext.data.shapes import DIFFICULTIES
-from mask2former_ext.data.shapes_files import Recipe, make_shapes
+from mask2former_ext.data.sets.shapes import DIFFICULTIES
+from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 
 
 def main() -> None:

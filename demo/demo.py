@@ -30,12 +30,12 @@ from PIL import Image
 from tqdm import tqdm
 
 import mask2former_ext as m
-from mask2former_ext.architecture import ANSWERS, answered_tasks
+from mask2former_ext.contract import ANSWERS, answered_tasks
 from mask2former_ext.data.image_io import BrokenImageError, read_image
-from mask2former_ext.pipeline import Behind, ahead
-from mask2former_ext.results import check_classes
-from mask2former_ext.saving import KINDS, Asked, ImageSaver, VideoSaver
-from mask2former_ext.video import (
+from mask2former_ext.inference.saving import KINDS, Asked, ImageSaver, VideoSaver
+from mask2former_ext.inference.segmentation import check_classes
+from mask2former_ext.inference.threads import Behind, ahead
+from mask2former_ext.inference.video import (
     VIDEO_SUFFIXES,
     BrokenVideoError,
     Camera,

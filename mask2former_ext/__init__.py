@@ -5,9 +5,9 @@ model = load_model(cfg)
 result = Predictor(cfg)(image)
 """
 
-from mask2former_ext import backbones, models
+from mask2former_ext import models
 from mask2former_ext.config import add_config, load_config
-from mask2former_ext.predictor import Predictor, load_model
+from mask2former_ext.inference.predictor import Predictor, load_model
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "add_config", "backbones", "load_config", "load_model", "models"]
+__all__ = ["Predictor", "add_config", "load_config", "load_model", "models"]

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mask2former_ext.distributed import per_process
+
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2  # the values that arXiv 1708.02002 found best, as published for MaskFormer
 CHUNK_PIXELS = 2**22  # of enlarged masks that the dense losses look at in one go
 
@@ -331,17 +333,6 @@ def _sample_truth(masks: Tensor, objects: Tensor, points: Tensor) -> Tensor:
         return values.gather(0, objects[..., None].expand(-1, -1, num_points))
     chosen = masks[objects.flatten()][:, None].float()  # more objects than queries: each layer chose its own
     return sample_points(chosen, points.flatten(0, 1))[:, 0].view(*objects.shape, num_points)
-
-
-def per_process(total: Tensor, at_least: float | None = None) -> Tensor:
-    """Sum over processes / number of processes: divided by it, losses averaged over processes are the joint batch's."""
-    world_size = comm.get_world_size()
-    if world_size > 1:
-        total = total.clone()
-        torch.distributed.all_reduce(total)
-    if at_least is not None:
-        total = total.clamp(min=at_least)
-    return total / world_size
 
 
 def _raise_non_finite(terms: list[Tensor], targets: list[Target], num_layers: int) -> None:

@@ -25,7 +25,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.resnet import Bottleneck
 
 import mask2former_ext as m
-from mask2former_ext.layers.mask_pasting import paste_masks
+from mask2former_ext.layers.rcnn.mask_pasting import paste_masks
 from mask2former_ext.postprocess import boxes_of_masks
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "mask_rcnn" / "coco_instance_r50_3x.yaml"

@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
 from mask2former_ext.config import load_config
-from mask2former_ext.config_check import use_available_device
+from mask2former_ext.config.checks import use_available_device
 from mask2former_ext.data import prepare_data
 from mask2former_ext.interop.weights import load_weights, read_weights
 

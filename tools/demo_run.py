@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 import mask2former_ext as m
 from mask2former_ext.data.image_io import read_image
-from mask2former_ext.data.shapes_files import Recipe, make_shapes
+from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, results_table, setup
-from mask2former_ext.visualize import draw_panoptic, enlarge, panoptic_truth
+from mask2former_ext.inference.drawing import draw_panoptic, enlarge, panoptic_truth
 
 CONFIG = "configs/mask2former/shapes_panoptic.yaml"
 

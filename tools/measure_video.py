@@ -26,8 +26,8 @@ import torch
 from pycocotools import mask as rle_codec
 from scipy.optimize import linear_sum_assignment
 
-from mask2former_ext.saving import Asked, VideoSaver
-from mask2former_ext.video import VideoReader, import_av, segment_frames
+from mask2former_ext.inference.saving import Asked, VideoSaver
+from mask2former_ext.inference.video import VideoReader, import_av, segment_frames
 
 SKY, GROUND = 0, 1
 FIRST_THING = 2  # disk, square, triangle

@@ -1,12 +1,12 @@
 """Data: records of every form, one mapper, pure targets, checks before training. Registers nothing at import."""
 
 from mask2former_ext.data.checks import check_datasets, records_of
-from mask2former_ext.data.custom import register_custom
-from mask2former_ext.data.datasets import class_names, num_classes, register_all, register_shapes
 from mask2former_ext.data.loader import build_train_loader
 from mask2former_ext.data.mapper import Mapper
 from mask2former_ext.data.prepare import class_heads, learned_classes, prepare_data
 from mask2former_ext.data.separated import metadata_for
+from mask2former_ext.data.sets.custom import register_custom
+from mask2former_ext.data.sets.published import class_names, num_classes, register_all, register_shapes
 
 __all__ = [
     "Mapper",

@@ -14,12 +14,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mask2former_ext.architecture import separates_classes
+from mask2former_ext.contract import separates_classes
 from mask2former_ext.data.augmentation import needs_semantic_labels
-from mask2former_ext.data.datasets import check_registered, class_names
 from mask2former_ext.data.image_io import check_size, image_size, read_labels, read_panoptic
 from mask2former_ext.data.prepare import learned_classes
 from mask2former_ext.data.separated import is_separated, separate
+from mask2former_ext.data.sets.published import check_registered, class_names
 from mask2former_ext.data.targets import panoptic_ids
 from mask2former_ext.data.tasks import Probabilities, require_pixel_classes, task_probabilities, taught_by, teachable
 

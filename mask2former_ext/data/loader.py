@@ -14,7 +14,7 @@ from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mask2former_ext.architecture import separates_classes
+from mask2former_ext.contract import separates_classes
 from mask2former_ext.data.annotations import has_outline
 from mask2former_ext.data.boxes import without_faulty_boxes
 from mask2former_ext.data.mapper import Mapper

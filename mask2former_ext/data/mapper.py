@@ -22,7 +22,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch.nn import functional as F
 
-from mask2former_ext.architecture import separates_classes
+from mask2former_ext.contract import separates_classes
 from mask2former_ext.data.annotations import annotated_boxes, annotated_masks
 from mask2former_ext.data.augmentation import (
     build_test_augmentations,
@@ -31,9 +31,9 @@ from mask2former_ext.data.augmentation import (
     seeded,
 )
 from mask2former_ext.data.boxes import box_of_mask
-from mask2former_ext.data.datasets import class_names
 from mask2former_ext.data.image_io import BrokenImageError, check_size, read_image, read_labels, read_panoptic
 from mask2former_ext.data.separated import Separation, separate
+from mask2former_ext.data.sets.published import class_names
 from mask2former_ext.data.targets import (
     object_texts,
     panoptic_ids,

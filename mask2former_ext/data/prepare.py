@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
-from mask2former_ext.architecture import answered_tasks, separates_classes
-from mask2former_ext.data import custom
-from mask2former_ext.data.datasets import class_names, register_all
+from mask2former_ext.contract import answered_tasks, separates_classes
 from mask2former_ext.data.separated import is_separated, metadata_for
+from mask2former_ext.data.sets import custom
+from mask2former_ext.data.sets.published import class_names, register_all
 
 
 def prepare_data(cfg: CfgNode) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
-from mask2former_ext.architecture import separates_classes
-from mask2former_ext.data.datasets import thing_names
+from mask2former_ext.contract import separates_classes
+from mask2former_ext.data.sets.published import thing_names
 
 ANY_THING = 0  # label of a pixel
 _UNKNOWN = -1

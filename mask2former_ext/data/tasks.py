@@ -13,8 +13,8 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from mask2former_ext.architecture import separates_classes
-from mask2former_ext.data.datasets import thing_names
+from mask2former_ext.contract import separates_classes
+from mask2former_ext.data.sets.published import thing_names
 
 PANOPTIC_FILE = "pan_seg_file_name"  # the key of a record from whose file every task's masks can be made
 _OWN_TRUTH = {"semantic": "sem_seg_file_name", "instance": "annotations", "panoptic": PANOPTIC_FILE}

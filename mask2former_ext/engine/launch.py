@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
+
+from mask2former_ext.distributed import leave_process_group
 
 
 def launch(main: Callable, args: argparse.Namespace) -> None:
@@ -56,18 +57,6 @@ def _join(local_size: int, local_rank: int, **options: Any) -> None:
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **options)
     comm.create_local_process_group(local_size)
-
-
-def leave_process_group() -> None:
-    """Destroy the group once every process has come here.
-
-    The threads of a gloo group need Python's lock to release their last result. A group destroyed before that locks up
-    (PyTorch 2.6) or aborts its process at the exit (2.15: "terminate called without an active exception"), so they are
-    given the lock for half a second.
-    """
-    comm.synchronize()
-    time.sleep(0.5)
-    dist.destroy_process_group()
 
 
 def _free_port() -> int:

@@ -13,9 +13,9 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from mask2former_ext.architecture import answered_tasks
 from mask2former_ext.config import load_config
-from mask2former_ext.config_check import check_model, check_training, tell_unread, use_available_device
+from mask2former_ext.config.checks import check_model, check_training, tell_unread, use_available_device
+from mask2former_ext.contract import answered_tasks
 from mask2former_ext.data import class_heads, learned_classes, metadata_for, prepare_data, records_of
 from mask2former_ext.data.tasks import UNIFIED, task_probabilities, taught_by
 from mask2former_ext.env import detectron2_provider

@@ -9,9 +9,10 @@ from functools import reduce
 
 import torch
 from detectron2.engine import SimpleTrainer
-from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import nn
+
+from mask2former_ext.distributed import in_all_processes
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class TrainingStep(SimpleTrainer):
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         losses, problem = self._losses(batch)
-        if not _in_all_processes(problem is None, self.device_type):
+        if not in_all_processes(problem is None, self.device_type):
             self._skip(problem or "another process's loss is not finite", batch)
             return
         self.optimizer.zero_grad()
@@ -90,12 +91,3 @@ class TrainingStep(SimpleTrainer):
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.scaler.load_state_dict(state_dict["scaler"])
-
-
-def _in_all_processes(good: bool, device_type: str) -> bool:
-    """True if `good` is True in every process."""
-    if comm.get_world_size() == 1:
-        return good
-    flag = torch.tensor(int(good), device=device_type)
-    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
-    return bool(flag)

@@ -24,8 +24,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from mask2former_ext.architecture import ANSWERS, answered_tasks, is_task_conditioned
-from mask2former_ext.config_check import check_proposals
+from mask2former_ext.config.checks import check_proposals
+from mask2former_ext.contract import ANSWERS, TaskByTask, answered_tasks, is_task_conditioned
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
@@ -33,7 +33,6 @@ from mask2former_ext.engine.setup import precision
 from mask2former_ext.engine.step import TrainingStep
 from mask2former_ext.evaluation import build_evaluator
 from mask2former_ext.interop.weights import load_weights, with_text_part
-from mask2former_ext.task_by_task import TaskByTask
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import logging
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
-from mask2former_ext.architecture import answered_tasks, separates_classes
+from mask2former_ext.contract import answered_tasks, separates_classes
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from mask2former_ext.evaluation.truth import DatasetTruth
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
 from mask2former_ext.data.annotations import has_outline
-from mask2former_ext.data.datasets import thing_names
 from mask2former_ext.data.image_io import read_labels, read_panoptic
-from mask2former_ext.data.records import read_json, require
 from mask2former_ext.data.separated import ANY_THING, separate
+from mask2former_ext.data.sets.published import thing_names
+from mask2former_ext.data.sets.records import read_json, require
 from mask2former_ext.data.targets import panoptic_ids, panoptic_to_semantic, segmentation_mask
 from mask2former_ext.evaluation.average_precision import encode_mask
 from mask2former_ext.evaluation.panoptic_quality import check_segment_ids

@@ -15,12 +15,18 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
-from detectron2.data import MetadataCatalog
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from mask2former_ext.losses import Target
-from mask2former_ext.models.image_model import ImageModel, check_classes, check_num_classes, name_of, output_size_of
+from mask2former_ext.models.image_model import (
+    Segmenter,
+    check_classes,
+    metadata_of,
+    name_of,
+    num_classes_of,
+    output_size_of,
+)
 from mask2former_ext.postprocess import (
     ResizedMasks,
     instance_inference,
@@ -94,19 +100,6 @@ class InferenceOptions:
         )
 
 
-def num_classes_of(cfg: CN) -> int:
-    """K, at least 1. Raises ValueError if it was not set."""
-    num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
-    check_num_classes(num_classes, "MODEL.MASK_CLASSIFIER.NUM_CLASSES")
-    return num_classes
-
-
-def metadata_of(cfg: CN) -> Any:
-    """Metadata of the first training (else test) set, or None if no set is named."""
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    return MetadataCatalog.get(names[0]) if names else None
-
-
 def classes_of(cfg: CN) -> Tensor:
     """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set."""
     num_classes, metadata = num_classes_of(cfg), metadata_of(cfg)
@@ -138,62 +131,6 @@ def image_options_of(cfg: CN) -> dict[str, Any]:
         "size_divisibility": cfg.MODEL.MASK_CLASSIFIER.SIZE_DIVISIBILITY,
         "inference": InferenceOptions.from_config(cfg),
     }
-
-
-class Segmenter(ImageModel):
-    """preprocess -> predict -> losses, or -> postprocess. A model says what the last two are.
-
-    `sem_seg_head(features, valid_fraction)`, the latter (B, 2) the share of the canvas' height and width that is image,
-    or None, returns the outputs that both are made of, batch first.
-    """
-
-    def __init__(self, *, sem_seg_head: nn.Module, **image_options: Any):
-        """`image_options`: see `ImageModel`."""
-        super().__init__(**image_options)
-        self.sem_seg_head = sem_seg_head
-
-    def train_batch(self, batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
-        valid_sizes = self.valid_sizes(images)
-        outputs = self.predict(images.tensor, valid_sizes, *self.condition(batched_inputs))
-        return self.losses(outputs, batched_inputs, images, valid_sizes)
-
-    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
-        outputs = self.predict(images.tensor, None, *self.condition(batched_inputs))
-        return [self.postprocess(outputs, position, images, x) for position, x in enumerate(batched_inputs)]
-
-    def valid_sizes(self, images: ImageList) -> list[tuple[int, int]] | None:
-        """Each image's own (height, width) rounded up to the divisibility.
-
-        None if they are all that of the padded batch: then nothing is padding that attention must avoid.
-        """
-        sizes = [self.padded_size(size) for size in images.image_sizes]
-        return None if all(size == tuple(images.tensor.shape[-2:]) for size in sizes) else sizes
-
-    def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:  # noqa: ARG002  # for a subclass
-        """What the head is told of the batch beside its images, (B, ...) each: nothing."""
-        return ()
-
-    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, *condition: Tensor) -> dict:
-        """(B, 3, H, W) normalised images -> the head's outputs."""
-        valid_fraction = None
-        if valid_sizes is not None:
-            canvas = images.new_tensor(images.shape[-2:], dtype=torch.float32)
-            valid_fraction = torch.tensor(valid_sizes, device=images.device) / canvas
-        return self.sem_seg_head(self.backbone(images), valid_fraction, *condition)
-
-    def losses(
-        self,
-        outputs: dict,
-        batched_inputs: list[dict],
-        images: ImageList,
-        valid_sizes: list[tuple[int, int]] | None,
-    ) -> dict[str, Tensor]:
-        """Named weighted losses of a batch (see `valid_sizes`)."""
-        raise NotImplementedError
-
-    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
-        """Results of one image at its `height` x `width` (default: the input's own size)."""
-        raise NotImplementedError
 
 
 class MaskClassifier(Segmenter):

@@ -25,13 +25,13 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances, Polygon
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from mask2former_ext.layers.anchors import AnchorGrid
-from mask2former_ext.layers.boxes import BoxCoder, ExampleSampler, larger_than, touching
-from mask2former_ext.layers.mask_pasting import paste_masks
-from mask2former_ext.layers.region_heads import BoxHead, BoxPredictor, MaskHead
-from mask2former_ext.layers.region_proposals import ProposalOptions, RegionProposalNetwork, RPNHead
-from mask2former_ext.layers.roi_align import PyramidRoIAlign
-from mask2former_ext.layers.roi_heads import DetectionOptions, Detections, RoIHeads, Truth
+from mask2former_ext.layers.rcnn.anchors import AnchorGrid
+from mask2former_ext.layers.rcnn.boxes import BoxCoder, ExampleSampler, larger_than, touching
+from mask2former_ext.layers.rcnn.mask_pasting import paste_masks
+from mask2former_ext.layers.rcnn.region_heads import BoxHead, BoxPredictor, MaskHead
+from mask2former_ext.layers.rcnn.region_proposals import ProposalOptions, RegionProposalNetwork, RPNHead
+from mask2former_ext.layers.rcnn.roi_align import PyramidRoIAlign
+from mask2former_ext.layers.rcnn.roi_heads import DetectionOptions, Detections, RoIHeads, Truth
 from mask2former_ext.models.image_model import ImageModel, check_classes, check_num_classes, name_of, output_size_of
 from mask2former_ext.postprocess import boxes_of_masks
 

@@ -24,9 +24,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from detectron2.utils import comm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
+from mask2former_ext.distributed import of_all_processes
 from mask2former_ext.layers.pyramid import convolution
 from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
 from mask2former_ext.layers.transformer import MLP, DecoderLayer, TransformerDecoder, sine_position_encoding, tokens_of
@@ -130,13 +130,8 @@ def contrastive_loss(queries: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """
     queries, texts = (F.normalize(x.flatten(1), dim=-1) for x in (queries, texts))
     own = torch.arange(len(queries), device=queries.device) + comm.get_rank() * len(queries)
-    to_texts, to_queries = queries @ _of_all_processes(texts).T, texts @ _of_all_processes(queries).T
+    to_texts, to_queries = queries @ of_all_processes(texts).T, texts @ of_all_processes(queries).T
     return F.cross_entropy(scale * to_texts, own) + F.cross_entropy(scale * to_queries, own)
-
-
-def _of_all_processes(x: Tensor) -> Tensor:
-    """(B, ...) of each -> (processes x B, ...), through which gradients flow back to where the rows came from."""
-    return torch.cat(all_gather(x.contiguous())) if comm.get_world_size() > 1 else x
 
 
 class ContrastiveCriterion(PointCriterion):

@@ -25,7 +25,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former_ext.losses import per_process
+from mask2former_ext.distributed import per_process
 from mask2former_ext.models.image_model import check_labels, check_num_classes, name_of, output_size_of
 from mask2former_ext.models.mask_rcnn import MaskRCNN
 from mask2former_ext.postprocess import resize_class_scores

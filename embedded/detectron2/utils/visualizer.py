@@ -1,4 +1,4 @@
-"""Detectron2's drawing interface over `mask2former_ext.visualize`. Its finer methods come with the real one only."""
+"""Detectron2's drawing interface over `mask2former_ext.inference.drawing`. Finer methods: the real one's."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class Visualizer:
 
     def draw_instance_predictions(self, predictions: Instances) -> VisImage:
         """Instances with pred_classes, scores and pred_masks, whatever their scores."""
-        from mask2former_ext.visualize import draw_instances
+        from mask2former_ext.inference.drawing import draw_instances
 
         color_by = "class" if self._instance_mode == ColorMode.SEGMENTATION else "instance"
         self.output.img = draw_instances(
@@ -88,7 +88,7 @@ class Visualizer:
 
     def draw_sem_seg(self, sem_seg: torch.Tensor | np.ndarray) -> VisImage:
         """(H, W) of classes; numbers that are no class (the ignored label) stay uncoloured."""
-        from mask2former_ext.visualize import UNLABELLED, draw_semantic
+        from mask2former_ext.inference.drawing import UNLABELLED, draw_semantic
 
         classes = np.asarray(torch.as_tensor(sem_seg).cpu()).astype(np.int64)
         num_classes = len(self.metadata.get("stuff_classes") or []) or classes.max() + 1
@@ -100,7 +100,7 @@ class Visualizer:
         self, panoptic_seg: torch.Tensor | np.ndarray, segments_info: Sequence[dict[str, Any]]
     ) -> VisImage:
         """Segment ids (H, W) and what is known of each segment."""
-        from mask2former_ext.visualize import draw_panoptic
+        from mask2former_ext.inference.drawing import draw_panoptic
 
         self.output.img = draw_panoptic(self._background(), (panoptic_seg, segments_info), self.metadata)
         return self.output

@@ -1,0 +1,1 @@
+"""The page of `demo/web.py`, in parts."""

@@ -1,0 +1,206 @@
+"""The questions of the web page and their answers, without the page: a file's bytes in, what viewer.js shows out.
+
+Nothing is written to disk and nothing is remembered. What a person can do wrong comes back as a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+import mask2former_ext as m
+from mask2former_ext.contract import separates_classes
+from mask2former_ext.data.image_io import BrokenImageError, read_image
+from mask2former_ext.inference import drawing as visualize
+from mask2former_ext.inference.label_places import label_centres
+from mask2former_ext.inference.segmentation import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
+from mask2former_ext.inference.video import fitted_size, resized
+from web.clips import Clip, is_video, segment_clip
+from web.limits import Limits, Refused
+
+JPEG_QUALITY = 92
+LONGEST_NAME = 80
+WIDTH_ON_SCREEN = 800  # px that the picture has about on a desktop; how much room a name needs follows from it
+
+
+class NamedBytes(io.BytesIO):
+    """A file in memory that messages call by its name."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Answerer:
+    """Answers questions about pictures by one of several models."""
+
+    def __init__(self, predictors: Mapping[str, m.Predictor], limits: Limits):
+        self.predictors, self.limits = dict(predictors), limits
+
+    def tasks(self, model: str) -> list[str]:
+        """What the model can be asked for."""
+        return list(self.predictors[model].tasks)
+
+    def default_threshold(self, model: str, task: str) -> float:
+        """The threshold at which the model answers if nobody asks for another."""
+        if task == "semantic":
+            return 0.0
+        if task == "instance":
+            return DEFAULT_INSTANCE_SCORE
+        cfg = self.predictors[model].cfg.MODEL
+        merged = separates_classes(self.predictors[model].cfg)
+        return cfg.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH if merged else cfg.MASK_CLASSIFIER.MIN_CLASS_PROB
+
+    def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
+        """What viewer.js shows: `message` and `error`, and of a file that could be read what was found in it.
+
+        upload: {"name": str, "data": base64}, or None before there is one. The other three are what the page offers,
+        but nothing is taken for granted.
+        """
+        if upload is None:
+            return {"error": False, "message": ""}
+        try:
+            self._check(model, task, threshold)
+            name, data = self._received(upload)
+            if is_video(data):
+                clip = segment_clip(name, data, self.predictors[model], task, threshold, self.limits)
+                return clip_answer(name, task, clip)
+            image = self._image(NamedBytes(data, name))
+        except (Refused, BrokenImageError) as error:
+            return {"error": True, "message": f"{error}."}
+        predictor, start = self.predictors[model], time.perf_counter()
+        result = predictor(image, task=task, threshold=threshold)
+        seconds = time.perf_counter() - start
+        found = segmentations(result, predictor.metadata, threshold=threshold, tasks=[task])[task]
+        height, width = image.shape[:2]
+        count = f"{len(found.segments)} segment" + "s" * (len(found.segments) != 1)
+        message = f"{name}, {width} x {height}: {count} ({task}) in {seconds:.2f} s."
+        return {"error": False, "message": message, **shown(image, found), "files": downloads(name, found)}
+
+    def _check(self, model: Any, task: Any, threshold: Any) -> None:
+        if not isinstance(model, str) or model not in self.predictors:
+            raise Refused(f"there is no model '{model}' here, but {', '.join(self.predictors)}")
+        if task not in self.tasks(model):
+            raise Refused(f"{model} does not answer the task '{task}', but {', '.join(self.tasks(model))}")
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise Refused(f"the threshold is {threshold}, but must lie in [0, 1]")
+
+    def _received(self, upload: Any) -> tuple[str, bytes]:
+        """(the file's name without any folder, its bytes)."""
+        try:
+            name, data = upload["name"], base64.b64decode(upload["data"], validate=True)
+            name = PurePosixPath(name.replace("\\", "/")).name[-LONGEST_NAME:] or "picture"
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise Refused("This is not a file as the page sends it") from error
+        if len(data) > self.limits.max_bytes:
+            most = f"{self.limits.max_bytes / 1e6:g} MB"
+            raise Refused(f"{name} has {len(data) / 1e6:.1f} MB, but at most {most} are taken")
+        return name, data
+
+    def _image(self, file: NamedBytes) -> NDArray[np.uint8]:
+        """RGB uint8 (H, W, 3), upright, its longer side at most `limits.max_size`."""
+        try:
+            with Image.open(file) as header:
+                width, height = header.size
+        except UnidentifiedImageError as error:
+            raise Refused(f"{file} is no picture or video that can be read") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise Refused(f"{file} cannot be read ({error})") from error
+        if width * height > self.limits.max_pixels:
+            most = f"{self.limits.max_pixels / 1e6:g} megapixels"
+            raise Refused(f"{file} has {width} x {height} pixels, but at most {most} are taken")
+        file.seek(0)
+        image = read_image(file, "RGB")
+        return resized(image, fitted_size(image.shape[:2], self.limits.max_size))
+
+
+def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
+    """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments.
+
+    Of instances, which may cover each other, also all of each mask (deflated bits, one for each pixel of each).
+    """
+    height, width = found.size
+    segments = [
+        {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color, "center": center}
+        for s, color, center in zip(found.segments, visualize.segment_colors(found), name_centers(found), strict=True)
+    ]
+    return {
+        "width": width,
+        "height": height,
+        "segments": segments,
+        "picture": _base64(_encoded(image, "JPEG", quality=JPEG_QUALITY)),
+        "map": _deflated(found.index_map.astype("<u2")),
+        "masks": None if found.masks is None else _deflated(np.packbits(found.masks)),
+    }
+
+
+def name_centers(found: Segmentation) -> list[list[float] | None]:
+    """(x, y) of where each segment's name goes, px; None for a segment that is not seen."""
+    seen = [place for place, segment in enumerate(found.segments) if segment.area]
+    centers: list[list[float] | None] = [None] * len(found.segments)
+    if not seen:
+        return centers
+    table = np.zeros(len(found.segments) + 1, dtype=found.index_map.dtype)
+    table[[place + 1 for place in seen]] = np.arange(1, len(seen) + 1)
+    unit = found.size[1] / WIDTH_ON_SCREEN
+    sizes = [(unit * (8 * len(found.segments[place].name) + 50), unit * 22) for place in seen]
+    boxes = [found.segments[place].box for place in seen]
+    for place, center in zip(seen, label_centres(table[found.index_map], boxes, sizes).tolist(), strict=True):
+        centers[place] = center
+    return centers
+
+
+def downloads(name: str, found: Segmentation) -> list[dict[str, str]]:
+    """Label file and json as links that hold their file."""
+    stem, (height, width), files = PurePosixPath(name).stem, found.size, []
+    labels = found.labels()
+    if labels is not None:
+        png = _base64(_encoded(labels, "PNG"))
+        files.append(_link("Labels (PNG)", f"{stem}_{found.task}_labels.png", "image/png", png))
+    content = {"file_name": name, "height": height, "width": width, found.task: found.content()}
+    files.append(_link("Segments (json)", f"{stem}.json", "application/json", _base64(json.dumps(content).encode())))
+    return files
+
+
+def clip_answer(name: str, task: str, clip: Clip) -> dict[str, Any]:
+    """The answer to a video: the overlay plays on the page, what was found is for taking home."""
+    stem, (height, width) = PurePosixPath(name).stem, clip.size
+    each = "" if clip.every == 1 else f", one of {clip.every},"
+    message = f"{name}, {width} x {height}: {clip.num_frames} frames{each} ({task}) in {clip.seconds:.1f} s."
+    overlay = _link("Overlay (MP4)", f"{stem}_{task}.mp4", "video/mp4", _base64(clip.overlay))
+    files = [overlay, _link("Segments (json lines)", f"{stem}.jsonl", "application/jsonl", _base64(clip.lines))]
+    if clip.tracks is not None:
+        files.append(_link("Tracks (json)", f"{stem}_tracks.json", "application/json", _base64(clip.tracks)))
+    notes = "".join(f" The file {note}." for note in clip.notes)
+    return {"error": False, "message": message + notes, "video": overlay["url"], "files": files}
+
+
+def _link(label: str, name: str, kind: str, data: str) -> dict[str, str]:
+    return {"label": label, "name": name, "url": f"data:{kind};base64,{data}"}
+
+
+def _encoded(pixels: NDArray[Any], file_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def _deflated(values: NDArray[Any]) -> str:
+    return _base64(zlib.compress(values.tobytes(), level=1))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,162 @@
+"""A web page for trained models: drop a picture on it, see what the model finds, point at it, take it home.
+
+python demo/web.py                                            the small model that `make demo` trained
+python demo/web.py --config-file F --weights model.pth        your own; both again for each further model
+
+The page answers on this machine alone unless --host says otherwise, loads nothing from anywhere else, and keeps
+nothing: a file travels with each question, from the browser's memory. A picture is never written to disk, a video only
+while it is answered. One question is answered after the other; the rest wait in a queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mask2former_ext as m
+from demo import configure, free_name
+from web.answers import Answerer
+from web.gate import Gate
+from web.limits import Limits
+
+try:
+    import gradio as gr
+    import uvicorn  # which gradio brings, as it does fastapi
+    from fastapi import FastAPI
+except ImportError as error:
+    raise ImportError("demo/web.py needs gradio: pip install -e '.[web]' in the checkout") from error
+
+PAGE = Path(__file__).parent / "page"
+TITLE = "mask2former_ext"
+
+LIMITS = {
+    "max_bytes": "of a file",
+    "max_pixels": "of a picture or frame as it comes",
+    "max_size": "px, longer side; larger pictures are shrunk to it",
+    "max_seconds": "of a video",
+    "max_frames": "of a video; of more only each second, third, ... is segmented",
+}
+
+
+def build_page(answerer: Answerer) -> gr.Blocks:
+    """The page: what is asked on the left, the answer on the right (below it on a phone)."""
+    models, limits = list(answerer.predictors), answerer.limits
+    tasks = answerer.tasks(models[0])
+    taken = f"At most {limits.max_bytes / 1e6:g} MB; of a video {limits.max_seconds:g} seconds."
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.Markdown(f"# {TITLE}\nDrop a picture and see what the model finds in it. {taken} Nothing is kept.")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                picker = _part("picker", max_bytes=limits.max_bytes)
+                model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
+                task = gr.Radio(tasks, value=tasks[-1], label="Task")
+                start = answerer.default_threshold(models[0], tasks[-1])
+                threshold = gr.Slider(0, 1, start, step=0.01, label="Confidence threshold")
+            with gr.Column(scale=2, min_width=300):
+                viewer = _part("viewer")
+
+        def offer(model: str, task: str) -> tuple[Any, float]:
+            """The tasks of this model, and the threshold that the task begins with."""
+            tasks = answerer.tasks(model)
+            task = task if task in tasks else tasks[-1]
+            return gr.Radio(tasks, value=task), answerer.default_threshold(model, task)
+
+        unlisted: dict[str, Any] = {"api_visibility": "private"}
+        question = {"fn": answerer.answer, "inputs": [picker, model, task, threshold], "outputs": viewer, **unlisted}
+        question |= {"concurrency_id": "model", "concurrency_limit": 1}
+        question |= {"trigger_mode": "always_last", "show_progress": "minimal"}
+        for choice in (model, task):
+            quick = {"concurrency_limit": None, "show_progress": "hidden", **unlisted}
+            choice.input(offer, [model, task], [task, threshold], **quick).then(**question)
+        picker.submit(**question)
+        threshold.input(**question)
+    return page
+
+
+def _part(name: str, **props: Any) -> gr.HTML:
+    """A part of the page from page/NAME.html and page/NAME.js."""
+    html, code = ((PAGE / f"{name}{suffix}").read_text(encoding="utf-8") for suffix in (".html", ".js"))
+    return gr.HTML(None, html_template=html, js_on_load=code, elem_id=name, apply_default_css=False, **props)
+
+
+def build_app(answerer: Answerer, max_waiting: int) -> Gate:
+    """What uvicorn serves: the page behind its gate."""
+    page = build_page(answerer).queue(max_size=max_waiting, api_open=False)
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=gr.themes.Default(**fonts),
+        css_paths=PAGE / "style.css",
+        head_paths=PAGE / "head.html",  # of gradio's own parts, which css_paths does not reach
+    )
+    return Gate(app, answerer.limits.max_request)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--config-file", action="append", default=[], help="one for each model (default: the one of `make demo`)"
+    )
+    parser.add_argument("--weights", action="append", default=[], help="one for each --config-file, in their order")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the configuration's)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: all of this machine's (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    for name, meaning in LIMITS.items():
+        value = getattr(Limits(), name)
+        text = f"{meaning} (default: {value})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, metavar="N", help=text)
+    parser.add_argument(
+        "--max-waiting", type=int, default=40, metavar="N", help="questions in the queue (default: %(default)s)"
+    )
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="overrides")
+    args = parser.parse_args(argv)
+    if len(args.config_file) != len(args.weights):
+        parser.error(f"{len(args.config_file)} --config-file and {len(args.weights)} --weights: each model needs both")
+    for name in (*LIMITS, "max_waiting"):
+        if getattr(args, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(args, name)}, but must be positive")
+    return args
+
+
+def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
+    """Name of the model -> model."""
+    asked = {"device": args.device, "task": None, "confidence_threshold": None}
+    if not args.config_file:
+        return {"make demo": m.Predictor(configure(argparse.Namespace(config_file=None, opts=args.opts, **asked)))}
+    predictors: dict[str, m.Predictor] = {}
+    for config_file, weights in zip(args.config_file, args.weights, strict=True):
+        opts = ["MODEL.WEIGHTS", weights, *args.opts]
+        cfg = configure(argparse.Namespace(config_file=config_file, opts=opts, **asked))
+        path = Path(config_file).resolve()
+        name = path.parent.name if path.stem == "config" else path.stem  # training writes config.yaml into its folder
+        predictors[free_name(name, set(predictors))] = m.Predictor(cfg)
+    return predictors
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until it is interrupted. Returns the exit code: 0, or 2 if nothing could be started."""
+    args = parse_args(argv)
+    try:
+        predictors = load_predictors(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"web.py: error: {error}", file=sys.stderr)
+        return 2
+    limits = Limits(**{name: getattr(args, name) for name in LIMITS})
+    app = build_app(Answerer(predictors, limits), args.max_waiting)
+    print(f"{', '.join(predictors)}: http://{args.host}:{args.port} (Ctrl-C ends it)")
+    uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

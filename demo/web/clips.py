@@ -1,0 +1,95 @@
+"""A short video on the web page: a file's bytes in, the overlay and what was found as bytes out.
+
+PyAV reads and writes files, so they lie in a folder of their own while the question is answered, and go with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mask2former_ext.inference.saving import Asked, VideoSaver
+from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av, segment_frames
+from web.limits import Limits, Refused
+
+# MP4 and MOV begin with a box of one of these kinds. What else FFmpeg knows, such as playlists that name other files,
+# it never gets to see.
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What became of a video."""
+
+    size: tuple[int, int]  # (H, W) px
+    num_frames: int
+    every: int
+    seconds: float  # that the model took
+    notes: list[str]  # what was wrong with the file
+    overlay: bytes  # MP4
+    lines: bytes  # json, a line for each frame
+    tracks: bytes | None  # json as YouTube-VIS has it; None of a semantic answer
+
+
+def is_video(data: bytes) -> bool:
+    """Whether the bytes begin as MP4, MOV, Matroska, WebM or AVI does."""
+    if data[4:8] == b"ftyp" and data[8:12] in _PICTURE_BRANDS:
+        return False
+    return data[4:8] in _BOXES or data[:4] == b"\x1aE\xdf\xa3" or (data[:4] == b"RIFF" and data[8:12] == b"AVI ")
+
+
+def segment_clip(name: str, data: bytes, predictor: Any, task: str, threshold: float, limits: Limits) -> Clip:
+    """Raises Refused, naming the file, if it is too long or large or cannot be read."""
+    assert is_video(data), f"{name} is no video"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip"
+        path.write_bytes(data)
+        try:
+            every = _stride(name, path, limits)
+            return _segment(path, every, predictor, task, threshold, limits)
+        except (BrokenVideoError, ImportError) as error:
+            raise Refused(str(error).replace(str(path), name)) from error
+
+
+def _stride(name: str, path: Path, limits: Limits) -> int:
+    """Each how many-th frame is segmented. Raises Refused for a video that is too long or large."""
+    av = import_av()
+    try:
+        with av.open(str(path)) as container:
+            for stream in container.streams.video:
+                if stream.width * stream.height > limits.max_pixels:
+                    most = f"{limits.max_pixels / 1e6:g} megapixels"
+                    raise Refused(f"{name} has {stream.width} x {stream.height} pixels, but at most {most} are taken")
+    except av.FFmpegError as error:
+        raise Refused(f"{name} cannot be read as a video") from error
+    with VideoReader(path) as reader:
+        num_frames = reader.num_frames or 0
+        seconds = float(num_frames / reader.rate)
+    if seconds > limits.max_seconds:
+        raise Refused(f"{name} lasts {seconds:.1f} s, but at most {limits.max_seconds:g} s are taken")
+    return max(1, -(-num_frames // limits.max_frames))
+
+
+def _segment(path: Path, every: int, predictor: Any, task: str, threshold: float, limits: Limits) -> Clip:
+    asked = Asked(save=("overlay", "json") + ("coco",) * (task != "semantic"), tasks=(task,), threshold=threshold)
+    folder = path.parent
+    with VideoReader(path, every=every, max_size=limits.max_size) as reader:
+        with VideoSaver(folder, path.name, reader, asked, predictor.metadata) as saver:
+            frames = itertools.islice(reader, limits.max_frames)
+            predict = lambda images: predictor(images, task=task, threshold=threshold)  # noqa: E731
+            num_frames, seconds = segment_frames(frames, predict, saver.save)
+    tracks = folder / f"{path.name}_tracks.json"
+    return Clip(
+        size=reader.size,
+        num_frames=num_frames,
+        every=every,
+        seconds=seconds,
+        notes=reader.notes,
+        overlay=(folder / f"{path.name}_{task}.mp4").read_bytes(),
+        lines=(folder / f"{path.name}.jsonl").read_bytes(),
+        tracks=tracks.read_bytes() if tracks.exists() else None,
+    )

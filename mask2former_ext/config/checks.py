@@ -1,0 +1,99 @@
+"""Values of a configuration that would fail late and far from their key: each a ValueError of key, value and rule.
+
+What concerns the data is in `data.checks`; keys and types are checked when the file is read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+from mask2former_ext.contract import answered_tasks, is_task_conditioned, separates_classes
+from mask2former_ext.data.image_io import FORMATS
+from mask2former_ext.data.tasks import TARGETS, UNIFIED, task_probabilities
+
+logger = logging.getLogger(__name__)
+
+_SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
+
+
+def check_model(cfg: CfgNode) -> None:
+    """The model is known, and so are its device and the order of its colors; no file of proposals is asked for."""
+    check_proposals(cfg)
+    _check_choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
+    _check_choice("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, [name for name, _ in BACKBONE_REGISTRY])
+    _check_choice("INPUT.FORMAT", cfg.INPUT.FORMAT, FORMATS)
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but must be cpu, cuda or cuda:NUMBER") from error
+    if device.type == "cuda" and 0 < torch.cuda.device_count() <= (device.index or 0):
+        raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but this machine has {torch.cuda.device_count()} GPUs")
+
+
+def check_proposals(cfg: CfgNode) -> None:
+    """No file of proposals is asked for: Detectron2 would unpickle it, which executes what the file says."""
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            f"MODEL.LOAD_PROPOSALS is {cfg.MODEL.LOAD_PROPOSALS!r}, but must be False: files of proposals are pickles, "
+            "which can execute anything, and no model here reads them"
+        )
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Set MODEL.DEVICE to cpu, in place and with a warning, where it asks for a GPU and there is none."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE asks for a GPU and PyTorch finds none: the CPU is used")
+        cfg.MODEL.DEVICE = "cpu"
+
+
+def tell_unread(cfg: CfgNode) -> None:
+    """Warn of what published files can ask for and nothing here does."""
+    if cfg.TEST.AUG.ENABLED:
+        logger.warning("TEST.AUG.ENABLED is True, but images are evaluated once, as they are: TEST.AUG is not read")
+
+
+def check_training(cfg: CfgNode, num_processes: int) -> None:
+    """There is something to train on, for some steps, in batches that `num_processes` can share."""
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty; training needs a data set")
+    _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, TARGETS)
+    task_probabilities(cfg)
+    _check_task_of_model(cfg)
+    _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
+    if cfg.SOLVER.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % num_processes:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, but must be a positive multiple of the number of processes, "
+            f"{num_processes}"
+        )
+
+
+def _check_task_of_model(cfg: CfgNode) -> None:
+    """A model that is told its task learns several; one that is not cannot. One that separates its classes learns
+    things, and stuff if it answers more than instances."""
+    if separates_classes(cfg):
+        needed = "instance" if answered_tasks(cfg) == ["instance"] else "panoptic"
+        if needed != cfg.INPUT.TARGETS:
+            raise ValueError(
+                f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} learns from '{needed}'"
+            )
+        return
+    told = is_task_conditioned(cfg)
+    if told != (cfg.INPUT.TARGETS == UNIFIED):
+        rule = f"needs '{UNIFIED}'" if told else f"is not told its task, as '{UNIFIED}' supposes"
+        raise ValueError(f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} {rule}")
+
+
+def _check_choice(key: str, value: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    if value not in known:
+        near = "".join(get_close_matches(value, known, n=1, cutoff=0.0))
+        raise ValueError(f"{key} is '{value}', the nearest known one is {near}; known are {', '.join(known)}")

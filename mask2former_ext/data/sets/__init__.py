@@ -1,0 +1,1 @@
+"""Where records come from: published data sets, the user's own, synthetic ones."""

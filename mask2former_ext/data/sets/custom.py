@@ -1,0 +1,257 @@
+"""The user's own data from the configuration alone: DATASETS.CUSTOM (see datasets/README.md).
+
+Things and stuff share one contiguous space 0..K-1, in ascending order of their ids in the json.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from mask2former_ext.data.sets import records as coco
+
+KEYS = (
+    "NAME",
+    "IMAGES",
+    "INSTANCES",
+    "PANOPTIC_JSON",
+    "PANOPTIC_MASKS",
+    "SEMANTIC_MASKS",
+    "CLASSES",
+    "IGNORE_LABEL",
+)
+_PATH_KEYS = ("IMAGES", "INSTANCES", "PANOPTIC_JSON", "PANOPTIC_MASKS", "SEMANTIC_MASKS")
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The classes of a data set, in contiguous order."""
+
+    names: list[str]
+    contiguous_ids: dict[int, int]  # dataset id -> contiguous id
+    thing_ids: list[int]  # dataset ids of the things
+    colors: list[list[int]] = field(default_factory=list)  # RGB, one for each name; empty if unknown
+
+
+@dataclass(frozen=True)
+class CustomDataset:
+    """One entry of DATASETS.CUSTOM; paths are complete."""
+
+    name: str
+    images: str
+    instances: str | None = None
+    panoptic_json: str | None = None
+    panoptic_masks: str | None = None
+    semantic_masks: str | None = None
+    classes: tuple[str, ...] = ()
+    ignore_label: int = 255
+
+    @property
+    def evaluator_type(self) -> str:
+        """What Detectron2's scripts look at to choose an evaluator."""
+        if self.panoptic_json:
+            return "coco_panoptic_seg"
+        return "coco" if self.instances else "sem_seg"
+
+
+def register_custom(cfg: CfgNode) -> None:
+    """Register every entry of cfg.DATASETS.CUSTOM. Again with the same entries, nothing happens.
+
+    Reads the json files for their categories; the records are read when the data set is first asked for.
+    Raises ValueError naming the entry, its value and the rule.
+    """
+    root = data_root(cfg.DATASETS.ROOT)
+    for index, entry in enumerate(cfg.DATASETS.CUSTOM):
+        register_dataset(parse_entry(entry, index, root))
+
+
+def data_root(configured: str) -> str:
+    """Where data sets lie: cfg.DATASETS.ROOT, else the variable DETECTRON2_DATASETS, else "datasets"."""
+    return os.path.expanduser(configured or os.environ.get("DETECTRON2_DATASETS", "datasets"))
+
+
+def parse_entry(entry: Any, index: int, root: str) -> CustomDataset:
+    """One entry of DATASETS.CUSTOM, its relative paths put under `root`. Raises ValueError where it breaks a rule."""
+    where = f"DATASETS.CUSTOM[{index}]"
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{where} is {entry!r}, but must be a mapping with the keys {', '.join(KEYS)}")
+    for key in entry:
+        if key not in KEYS:
+            near = get_close_matches(str(key).upper(), KEYS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{where} has the unknown key '{key}'; the nearest known one is {near}")
+    for key in ("NAME", "IMAGES"):
+        if not entry.get(key):
+            raise ValueError(f"{where} has no {key}, which every entry needs")
+    values = {key.lower(): entry[key] for key in entry if entry[key] not in ("", None)}
+    for key in _PATH_KEYS:
+        if key.lower() in values:
+            values[key.lower()] = os.path.join(root, os.path.expanduser(values[key.lower()]))
+    values["classes"] = tuple(values.get("classes", ()))
+    dataset = CustomDataset(**values)
+    where = f"{where} ({dataset.name})"
+    if (dataset.panoptic_json is None) != (dataset.panoptic_masks is None):
+        raise ValueError(f"{where}: PANOPTIC_JSON and PANOPTIC_MASKS (its folder of PNG) must be given together")
+    if not (dataset.instances or dataset.panoptic_json or dataset.semantic_masks):
+        raise ValueError(f"{where} has no truth: give INSTANCES, PANOPTIC_JSON with PANOPTIC_MASKS, or SEMANTIC_MASKS")
+    if dataset.classes and dataset.panoptic_json:
+        raise ValueError(f"{where}: CLASSES is for data whose json does not name them, but PANOPTIC_JSON does")
+    if dataset.semantic_masks and not (dataset.panoptic_json or dataset.instances or dataset.classes):
+        raise ValueError(f"{where}: SEMANTIC_MASKS alone do not name the classes; list them in CLASSES")
+    return dataset
+
+
+def register_dataset(dataset: CustomDataset) -> None:
+    """Put a data set into Detectron2's catalogs. Raises ValueError if its name is taken by another one."""
+    if dataset.name in DatasetCatalog.list():
+        if MetadataCatalog.get(dataset.name).get("custom_dataset") != dataset:
+            raise ValueError(f"DATASETS.CUSTOM: the name '{dataset.name}' is taken by another data set; choose another")
+        return
+    categories = read_categories(dataset)
+    MetadataCatalog.get(dataset.name).set(**metadata_of(dataset, categories), custom_dataset=dataset)
+    DatasetCatalog.register(dataset.name, lambda: load_records(dataset, categories))
+
+
+def read_categories(dataset: CustomDataset) -> Categories:
+    """The classes of a data set, from its json or its CLASSES."""
+    if dataset.panoptic_json:
+        categories = categories_of(coco.read_json(dataset.panoptic_json), dataset.panoptic_json, panoptic=True)
+        if dataset.instances:
+            _check_instance_categories(dataset, categories)
+        return categories
+    if not dataset.instances:
+        return Categories(list(dataset.classes), {}, [])
+    categories = categories_of(coco.read_json(dataset.instances), dataset.instances, panoptic=False)
+    return _renumbered(dataset, categories) if dataset.classes else categories
+
+
+def categories_of(content: Any, path: str, *, panoptic: bool) -> Categories:
+    """The `categories` of a COCO json, in ascending order of id; all are things unless `panoptic` lets them say so."""
+    keys = ["id", "name", "isthing"] if panoptic else ["id", "name"]
+    coco.require(content, ["categories"], path, "COCO")
+    for category in content["categories"]:
+        coco.require(category, keys, path, "category in a COCO")
+    ordered = sorted(content["categories"], key=lambda category: category["id"])
+    names, ids = [category["name"] for category in ordered], [category["id"] for category in ordered]
+    for what, values in (("id", ids), ("name", names)):
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{path}: the category {what} {twice[0]!r} stands twice, but must be unique")
+    if not ids:
+        raise ValueError(f"{path}: `categories` is empty, but there must be one at least")
+    colors = [list(category["color"]) for category in ordered if "color" in category]
+    return Categories(
+        names=names,
+        contiguous_ids={dataset_id: index for index, dataset_id in enumerate(ids)},
+        thing_ids=[category["id"] for category in ordered if not panoptic or category["isthing"]],
+        colors=colors if len(colors) == len(ordered) else [],
+    )
+
+
+def load_records(dataset: CustomDataset, categories: Categories) -> list[dict[str, Any]]:
+    """Detectron2's records of a data set. Raises ValueError naming the file, the value and the rule."""
+    thing_map = {dataset_id: categories.contiguous_ids[dataset_id] for dataset_id in categories.thing_ids}
+    if dataset.panoptic_json:
+        assert dataset.panoptic_masks is not None, "parse_entry lets no json pass without its folder"
+        result = coco.panoptic_records(
+            dataset.panoptic_json,
+            dataset.images,
+            dataset.panoptic_masks,
+            contiguous_ids=categories.contiguous_ids,
+            thing_ids=categories.thing_ids,
+            semantic_root=dataset.semantic_masks,
+        )
+        if dataset.instances:
+            _join_instances(result, dataset, thing_map)
+    elif dataset.instances:
+        result = coco.instance_records(dataset.instances, dataset.images, thing_map)
+        if dataset.semantic_masks:
+            _join_semantic(result, dataset.semantic_masks)
+    else:
+        assert dataset.semantic_masks is not None, "parse_entry lets no entry pass without truth"
+        result = coco.semantic_records(dataset.images, dataset.semantic_masks)
+    if not result:
+        raise ValueError(f"DATASETS.CUSTOM: '{dataset.name}' holds no images")
+    return result
+
+
+def metadata_of(dataset: CustomDataset, categories: Categories) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "image_root": dataset.images,
+        "evaluator_type": dataset.evaluator_type,
+        "ignore_label": dataset.ignore_label,
+        "label_divisor": 1000,
+    }
+    paths = {
+        "json_file": dataset.instances,
+        "panoptic_json": dataset.panoptic_json,
+        "panoptic_root": dataset.panoptic_masks,
+        "sem_seg_root": dataset.semantic_masks,
+    }
+    metadata.update({key: path for key, path in paths.items() if path})
+    # As for Detectron2's own panoptic sets, both lists name all classes, so that a contiguous id indexes either.
+    if dataset.instances or dataset.panoptic_json:
+        metadata["thing_classes"] = list(categories.names)
+        metadata["thing_dataset_id_to_contiguous_id"] = {
+            dataset_id: categories.contiguous_ids[dataset_id] for dataset_id in categories.thing_ids
+        }
+    if dataset.semantic_masks or dataset.panoptic_json:
+        metadata["stuff_classes"] = list(categories.names)
+    if dataset.panoptic_json:
+        metadata["stuff_dataset_id_to_contiguous_id"] = dict(categories.contiguous_ids)
+    if categories.colors:
+        for kind in ("thing", "stuff"):
+            if f"{kind}_classes" in metadata:
+                metadata[f"{kind}_colors"] = categories.colors
+    return metadata
+
+
+def _check_instance_categories(dataset: CustomDataset, categories: Categories) -> None:
+    assert dataset.instances is not None, "called for data with instances"
+    own = categories_of(coco.read_json(dataset.instances), dataset.instances, panoptic=False)
+    for dataset_id, index in own.contiguous_ids.items():
+        expected = categories.contiguous_ids.get(dataset_id)
+        if expected is None or categories.names[expected] != own.names[index]:
+            raise ValueError(
+                f"{dataset.instances}: category {dataset_id} '{own.names[index]}' is not the same in "
+                f"{dataset.panoptic_json}, but both must name their classes alike"
+            )
+
+
+def _renumbered(dataset: CustomDataset, categories: Categories) -> Categories:
+    """The json's categories in the order of CLASSES, which also names classes that no instance has."""
+    unknown = [name for name in categories.names if name not in dataset.classes]
+    if unknown:
+        raise ValueError(f"{dataset.instances}: category '{unknown[0]}' is not in the CLASSES of '{dataset.name}'")
+    contiguous_ids = {
+        dataset_id: dataset.classes.index(categories.names[index])
+        for dataset_id, index in categories.contiguous_ids.items()
+    }
+    return Categories(list(dataset.classes), contiguous_ids, categories.thing_ids)
+
+
+def _join_instances(result: Sequence[dict[str, Any]], dataset: CustomDataset, thing_map: Mapping[int, int]) -> None:
+    assert dataset.instances is not None, "called for data with instances"
+    images, annotations = coco.instance_annotations(dataset.instances, thing_map)
+    for record in result:
+        image = images.get(record["image_id"])
+        name = os.path.basename(record["file_name"])
+        if image is None or os.path.basename(image["file_name"]) != name:
+            other = "no image" if image is None else f"'{image['file_name']}'"
+            raise ValueError(
+                f"{dataset.instances}: image id {record['image_id']} is {other}, but '{name}' in "
+                f"{dataset.panoptic_json}; both must number their images alike"
+            )
+        record["annotations"] = annotations[record["image_id"]]
+
+
+def _join_semantic(result: Sequence[dict[str, Any]], folder: str) -> None:
+    labels = coco.files_by_stem(folder)
+    for record in result:
+        stem = os.path.splitext(os.path.basename(record["file_name"]))[0]
+        record["sem_seg_file_name"] = labels.get(stem, os.path.join(folder, stem + ".png"))

@@ -1,0 +1,1 @@
+"""What happens after the model: predictions, what they hold, drawing, files, tracking, video."""

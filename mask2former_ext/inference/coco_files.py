@@ -1,0 +1,192 @@
+"""What was found, as COCO json of instances and as YouTube-VIS json of tracks. Memory does not grow with their number.
+
+Category ids are those of the data set that the model was trained on, where its metadata has them, else classes from 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from mask2former_ext.data.sets.published import thing_names
+from mask2former_ext.evaluation.average_precision import encode_mask
+from mask2former_ext.inference.segmentation import Segmentation
+
+Opened = TypeVar("Opened", bound="_AnnotationFile")
+
+
+class _AnnotationFile(ABC):
+    """For a `with` block, which writes the file when it ends well."""
+
+    def __init__(self, path: str | Path, metadata: Any):
+        self.path, self.metadata = Path(path), metadata
+        self._spool = _Spool()
+
+    def __enter__(self: Opened) -> Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._write()
+        finally:
+            self._spool.close()
+
+    def _write(self) -> None:
+        """{..., "annotations": [...]}, one annotation a line, none of which is held longer than it is written."""
+        head = {"info": {}, **self._head(), "categories": _categories(self.metadata)}
+        with self.path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(head)[:-1] + ', "annotations": [')
+            for number, annotation in enumerate(self._annotations()):
+                file.write((",\n" if number else "\n") + json.dumps(annotation))
+            file.write("]}\n")
+
+    @abstractmethod
+    def _head(self) -> dict[str, Any]:
+        """What the annotations are of."""
+
+    @abstractmethod
+    def _annotations(self) -> Iterator[dict[str, Any]]: ...
+
+
+class CocoFile(_AnnotationFile):
+    """COCO json of the things of many images. For a `with` block, which writes the file when it ends well."""
+
+    def __init__(self, path: str | Path, metadata: Any):
+        super().__init__(path, metadata)
+        self._images: list[dict[str, Any]] = []
+
+    def add(self, file_name: str, found: Mapping[str, Segmentation]) -> None:
+        """An image and what `results.segmentations` found in it."""
+        things = _things_of(found)
+        image_id = len(self._images) + 1
+        height, width = things.size
+        self._images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
+        for said in _said_of_things(things, _category_ids(self.metadata)):
+            self._spool.add(image_id, 0, {"image_id": image_id, **said, "iscrowd": 0})
+
+    def _head(self) -> dict[str, Any]:
+        return {"images": self._images}
+
+    def _annotations(self) -> Iterator[dict[str, Any]]:
+        for number, (_, _, said) in enumerate(self._spool.rows(), start=1):
+            yield {"id": number, **said}
+
+
+class TrackFile(_AnnotationFile):
+    """YouTube-VIS json of the things of one video. For a `with` block, which writes the file when it ends well.
+
+    A track's category is the one that it had most often, weighed by the scores; its score the mean of its frames'.
+    """
+
+    def __init__(self, path: str | Path, name: str, metadata: Any):
+        super().__init__(path, metadata)
+        self.name = name
+        self._frames: list[int] = []
+        self._size = (0, 0)
+
+    def add(self, frame: int, found: Mapping[str, Segmentation]) -> None:
+        """A frame, by its number in the source, and what was found in it, with track ids."""
+        things = _things_of(found)
+        self._size = things.size
+        for said, segment in zip(_said_of_things(things, None), _thing_segments(things), strict=True):
+            assert segment.track_id is not None, "a video's segments are tracked"
+            self._spool.add(segment.track_id, len(self._frames), said)
+        self._frames.append(frame)
+
+    def _head(self) -> dict[str, Any]:
+        names = [f"{self.name}/{frame:05d}.jpg" for frame in self._frames]
+        return {"videos": [{"id": 1, "length": len(names), **self._sides(), "file_names": names}]}
+
+    def _sides(self) -> dict[str, int]:
+        return {"height": self._size[0], "width": self._size[1]}
+
+    def _annotations(self) -> Iterator[dict[str, Any]]:
+        ids = _category_ids(self.metadata)
+        for track_id in self._spool.owners():
+            length = len(self._frames)
+            lists: dict[str, list[Any]] = {key: [None] * length for key in ("segmentations", "bboxes", "areas")}
+            votes: dict[int, float] = {}
+            scores = []
+            for _, place, said in self._spool.rows(track_id):
+                lists["segmentations"][place] = said.get("segmentation")
+                lists["bboxes"][place], lists["areas"][place] = said["bbox"], said["area"]
+                votes[said["category_id"]] = votes.get(said["category_id"], 0.0) + said["score"]
+                scores.append(said["score"])
+            category = max(votes, key=lambda k: votes[k])
+            named = {"id": track_id, "video_id": 1, "category_id": ids.get(category, category + 1), "iscrowd": 0}
+            yield {**named, "score": sum(scores) / len(scores), "length": length, **self._sides(), **lists}
+
+
+class _Spool:
+    """Rows on disk until they are written in another order."""
+
+    def __init__(self) -> None:
+        # "" is a database of its own in a file that vanishes. The thread that fills it is not the one that made it.
+        self._rows = sqlite3.connect("", check_same_thread=False)
+        self._rows.execute("CREATE TABLE said (owner INTEGER, place INTEGER, content TEXT)")
+
+    def add(self, owner: int, place: int, content: dict[str, Any]) -> None:
+        self._rows.execute("INSERT INTO said VALUES (?, ?, ?)", (owner, place, json.dumps(content)))
+
+    def owners(self) -> list[int]:
+        self._rows.execute("CREATE INDEX IF NOT EXISTS by_owner ON said (owner, place)")
+        return [owner for (owner,) in self._rows.execute("SELECT DISTINCT owner FROM said ORDER BY owner")]
+
+    def rows(self, owner: int | None = None) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        chosen = "" if owner is None else "WHERE owner = ?"
+        query = f"SELECT owner, place, content FROM said {chosen} ORDER BY owner, place, rowid"
+        for of, place, content in self._rows.execute(query, () if owner is None else (owner,)):
+            yield of, place, json.loads(content)
+
+    def close(self) -> None:
+        self._rows.close()
+
+
+def _things_of(found: Mapping[str, Segmentation]) -> Segmentation:
+    """The instances, or where there are none asked for the panoptic segments."""
+    things = found.get("instance", found.get("panoptic"))
+    if things is None:
+        raise ValueError("COCO json holds things: it needs the instance or the panoptic task")
+    return things
+
+
+def _thing_segments(things: Segmentation) -> list[Any]:
+    return [segment for segment in things.segments if segment.is_thing]
+
+
+def _said_of_things(things: Segmentation, ids: Mapping[int, int] | None) -> Iterator[dict[str, Any]]:
+    """Category (by `ids`, None: contiguous), box, area, score and RLE of each thing."""
+    for place, segment in enumerate(things.segments):
+        if not segment.is_thing:
+            continue
+        x0, y0, x1, y1 = segment.box
+        k = segment.category_id
+        said: dict[str, Any] = {
+            "category_id": k if ids is None else ids.get(k, k + 1),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": (x1 - x0) * (y1 - y0) if segment.area is None else segment.area,
+            "score": 1.0 if segment.score is None else segment.score,
+        }
+        if things.has_masks:
+            said["segmentation"] = encode_mask(things.mask(place))
+        yield said
+
+
+def _category_ids(metadata: Any) -> dict[int, int]:
+    """Contiguous class of a thing -> its id in the data set, as far as that is known."""
+    ids = None if metadata is None else metadata.get("thing_dataset_id_to_contiguous_id")
+    return {} if ids is None else {k: dataset_id for dataset_id, k in ids.items()}
+
+
+def _categories(metadata: Any) -> list[dict[str, Any]]:
+    ids = _category_ids(metadata)
+    named = {} if metadata is None else thing_names(metadata)
+    return [{"id": ids.get(k, k + 1), "name": name} for k, name in named.items()]

@@ -1,0 +1,87 @@
+"""A model's result for one image, which a notebook can show.
+
+result = predictor(image)
+result                        # in a notebook: the picture; at a prompt: what was found, in a few lines
+result.draw("panoptic")       # RGB uint8, for PIL.Image.fromarray or matplotlib
+result.found()["instance"]    # see `results`
+result["panoptic_seg"]        # as the model gave it
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from mask2former_ext.inference.segmentation import Segmentation, segmentations
+
+_MOST_NAMED = 8
+
+
+class Prediction(dict[str, Any]):
+    """The result dict of the contract, with the image that it is of."""
+
+    def __init__(
+        self, result: Mapping[str, Any], image: np.ndarray, metadata: Any = None, threshold: float | None = None
+    ):
+        """image: RGB uint8 (H, W, 3). threshold: what `found` and `draw` take if they are given none."""
+        super().__init__(result)
+        self.image, self.metadata, self.threshold = image, metadata, threshold
+
+    def found(
+        self, *, threshold: float | None = None, classes: Collection[str] | None = None
+    ) -> dict[str, Segmentation]:
+        """What was found, by task. Options and errors: see `results.segmentations`."""
+        threshold = self.threshold if threshold is None else threshold
+        return segmentations(self, self.metadata, threshold=threshold, classes=classes)
+
+    def draw(
+        self,
+        task: str | None = None,
+        *,
+        threshold: float | None = None,
+        classes: Collection[str] | None = None,
+        alpha: float = 0.5,
+        color_by: Literal["class", "instance"] | None = None,
+    ) -> NDArray[np.uint8]:
+        """The image with what was found for `task` (None: all that was answered, side by side), RGB uint8.
+
+        Raises ValueError for a task that the model did not answer.
+        """
+        from mask2former_ext.inference.drawing import draw, side_by_side  # importing the package imports no drawing
+
+        found = self.found(threshold=threshold, classes=classes)
+        if task is not None and task not in found:
+            raise ValueError(f"task is '{task}', but the model answered {', '.join(found) or 'nothing'}")
+        chosen = found if task is None else {task: found[task]}
+        pictures = {name: draw(self.image, one, alpha=alpha, color_by=color_by) for name, one in chosen.items()}
+        return side_by_side(pictures) if len(pictures) > 1 else next(iter(pictures.values()), np.array(self.image))
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        lines = [f"Prediction of an image of {height} x {width} pixels (height x width)"]
+        lines += [f"  {task}: {_summary(found)}" for task, found in self.found().items()]
+        return "\n".join(lines)
+
+    def _repr_png_(self) -> bytes:
+        """What Jupyter shows."""
+        file = io.BytesIO()
+        PillowImage.fromarray(self.draw()).save(file, format="PNG")
+        return file.getvalue()
+
+
+def _summary(found: Segmentation) -> str:
+    """Number of segments and the names of the largest or best, e.g. "2: dog 0.91, cat 0.80"."""
+    segments = list(found.segments)
+    if found.task == "semantic":
+        pixels = found.size[0] * found.size[1]
+        segments.sort(key=lambda segment: -(segment.area or 0))
+        named = [f"{segment.name} {(segment.area or 0) / pixels:.0%}" for segment in segments]
+    else:
+        named = [segment.name + ("" if segment.score is None else f" {segment.score:.2f}") for segment in segments]
+    more = [f"and {len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
+    return f"{len(segments)}" + (": " if segments else "") + ", ".join(named[:_MOST_NAMED] + more)

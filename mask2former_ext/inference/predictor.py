@@ -1,0 +1,109 @@
+"""Load a model from a configuration and use it on images, without a data loader."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge, ResizeTransform
+from detectron2.modeling import build_model
+from torch import nn
+
+from mask2former_ext.config.checks import check_model, use_available_device
+from mask2former_ext.contract import TaskByTask, answered_tasks, is_task_conditioned
+from mask2former_ext.data import metadata_for, prepare_data
+from mask2former_ext.inference.prediction import Prediction
+from mask2former_ext.interop.weights import load_weights, with_text_part
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(cfg: CfgNode) -> nn.Module:
+    """The model of `cfg` in eval mode, with MODEL.WEIGHTS loaded if that is not empty.
+
+    It lies on MODEL.DEVICE, or with a warning on the CPU where that asks for a GPU and there is none.
+
+    Raises ValueError if the weights do not fit (see `interop.weights.load_weights`) or a value cannot work.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    check_model(cfg)
+    use_available_device(cfg)
+    prepare_data(cfg)
+    model = build_model(with_text_part(cfg))
+    if cfg.MODEL.WEIGHTS:
+        load_weights(model, cfg.MODEL.WEIGHTS)
+    return model.eval()
+
+
+class Predictor:
+    """RGB images in, results in the contract's form out, at the size of each image.
+
+    predictor = Predictor(load_config("configs/....yaml", ["MODEL.WEIGHTS", "model.pkl"]))
+    result = predictor(image)         # or predictor([image, another]), one batch
+    result                            # a notebook shows the picture
+    result.draw("panoptic")           # RGB uint8
+    result["panoptic_seg"]            # ids (H, W), [{"id", "category_id", "isthing", "score"}, ...]
+
+    A model that is told its task (OneFormer) answers each one that is switched on under its own sentence.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg.clone()
+        model = load_model(self.cfg)
+        self.tasks = tuple(answered_tasks(cfg))
+        self._plain_model = model
+        self.model = TaskByTask(model, self.tasks) if is_task_conditioned(cfg) else model
+        names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+        self.metadata = None
+        if names:
+            metadata = self.metadata = metadata_for(cfg, names[0])
+            if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
+                logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
+        self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+    def __call__(
+        self, images: np.ndarray | Sequence[np.ndarray], *, task: str | None = None, threshold: float | None = None
+    ) -> Any:
+        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> a `Prediction`, or a list of them.
+
+        task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: in [0, 1], for
+        this call in the place of the configuration's: least score of an instance, least class probability of a panoptic
+        segment (of Mask R-CNN and Panoptic FPN: least score of a thing, in all that they answer).
+        Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
+        """
+        if isinstance(images, np.ndarray):
+            return self([images], task=task, threshold=threshold)[0]
+        if task not in (None, *self.tasks):
+            raise ValueError(f"task is '{task}', but must be one that the model answers: {', '.join(self.tasks)}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}, but must lie in [0, 1]")
+        inputs = [self._model_input(image) for image in images]
+        model = self.model if task is None or self.model is self._plain_model else TaskByTask(self._plain_model, [task])
+        asked = getattr(self._plain_model, "asked", None)
+        with torch.inference_mode(), nullcontext() if asked is None else asked(task, threshold):
+            results = model(inputs)
+        return [Prediction(*pair, self.metadata, threshold) for pair in zip(results, images, strict=True)]
+
+    def _model_input(self, image: np.ndarray) -> dict:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        height, width = image.shape[:2]
+        resized = self._resized(image)
+        if self.cfg.INPUT.FORMAT == "BGR":
+            resized = resized[:, :, ::-1]
+        pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return {"image": pixels, "height": height, "width": width}
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        """At the size that the model is given; a thin image keeps at least one pixel across."""
+        transform = self.resize.get_transform(image)
+        if isinstance(transform, ResizeTransform):
+            sides = max(1, transform.new_h), max(1, transform.new_w)
+            transform = ResizeTransform(transform.h, transform.w, *sides, transform.interp)
+        return transform.apply_image(image)

@@ -1,0 +1,1 @@
+"""Parts of Mask R-CNN: anchors, boxes, proposals, RoIAlign, heads, pasting of masks."""

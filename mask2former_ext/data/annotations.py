@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from detectron2.data import transforms as T
 
-from mask2former_ext.data.boxes import box_of_mask, has_area, moved_box
-from mask2former_ext.data.targets import polygon_mask, segmentation_mask, stack_masks
+from mask2former_ext.data.boxes import has_area, moved_box
+from mask2former_ext.data.targets.masks import box_of_mask, polygon_mask, segmentation_mask, stack_masks
 
 Record = Mapping[str, Any]
 Size = tuple[int, int]

@@ -12,19 +12,12 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 _NAMED = 10  # left-out boxes that the log names
 
 Record = Mapping[str, Any]
-
-
-def box_of_mask(mask: np.ndarray) -> np.ndarray:
-    """bool (H, W) -> float64 (4): the mask's first pixel and one past its last; zeros for an empty mask."""
-    x, y, width, height = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
-    return np.array([x, y, x + width, y + height])
 
 
 def moved_box(annotation: Record, transforms: T.TransformList, height: int, width: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from mask2former_ext.data.image_io import check_size, image_size, read_labels, r
 from mask2former_ext.data.prepare import learned_classes
 from mask2former_ext.data.separated import is_separated, separate
 from mask2former_ext.data.sets.published import check_registered, class_names
-from mask2former_ext.data.targets import panoptic_ids
+from mask2former_ext.data.targets.masks import check_segment_ids, panoptic_ids
 from mask2former_ext.data.tasks import Probabilities, require_pixel_classes, task_probabilities, taught_by, teachable
 
 IMAGES_LOOKED_AT = 4  # of each data set, spread over it
@@ -82,7 +82,7 @@ def check_pixels(record: Record, count: int, ignore_label: int) -> None:
     if "pan_seg_file_name" in record:
         ids = panoptic_ids(read_panoptic(record["pan_seg_file_name"]))
         check_size(record["pan_seg_file_name"], ids.shape, size, record["file_name"])
-        _check_segment_ids(record["pan_seg_file_name"], ids, record["segments_info"])
+        check_segment_ids(ids, (segment["id"] for segment in record["segments_info"]), record["pan_seg_file_name"])
     if "sem_seg_file_name" in record:
         labels = read_labels(record["sem_seg_file_name"])
         check_size(record["sem_seg_file_name"], labels.shape, size, record["file_name"])
@@ -158,12 +158,3 @@ def _check_files(name: str, records: Sequence[Record]) -> None:
                 f"data set '{name}': {os.path.join(folder, missing[0])} is missing; {len(missing)} of {len(files)} "
                 "files that its records name in this folder do not exist"
             )
-
-
-def _check_segment_ids(path: str, ids: np.ndarray, segments: Sequence[Record]) -> None:
-    in_png = set(np.unique(ids).tolist()) - {0}
-    in_json = {segment["id"] for segment in segments}
-    if in_png - in_json:
-        raise ValueError(f"{path}: segment ids {sorted(in_png - in_json)[:5]} are in the PNG but not in segments_info")
-    if in_json - in_png:
-        raise ValueError(f"{path}: segment ids {sorted(in_json - in_png)[:5]} are in segments_info but not in the PNG")

@@ -30,17 +30,17 @@ from mask2former_ext.data.augmentation import (
     needs_semantic_labels,
     seeded,
 )
-from mask2former_ext.data.boxes import box_of_mask
 from mask2former_ext.data.image_io import BrokenImageError, check_size, read_image, read_labels, read_panoptic
 from mask2former_ext.data.separated import Separation, separate
 from mask2former_ext.data.sets.published import class_names
-from mask2former_ext.data.targets import (
-    object_texts,
+from mask2former_ext.data.targets.masks import (
+    box_of_mask,
     panoptic_ids,
     panoptic_masks,
     panoptic_to_semantic,
     semantic_masks,
 )
+from mask2former_ext.data.targets.texts import object_texts
 from mask2former_ext.data.tasks import (
     PANOPTIC_FILE,
     UNIFIED,

@@ -122,9 +122,3 @@ def load_coco(path: str) -> COCO:
             else:
                 annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     return coco
-
-
-def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
-    """(H, W) bool -> COCO's compressed RLE, `counts` as a string that json can hold."""
-    rle = rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}

@@ -24,12 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mask2former_ext.evaluation.average_precision import (
-    coco_average_precision,
-    encode_mask,
-    in_memory_coco,
-    load_coco,
-)
+from mask2former_ext.data.targets.masks import encode_mask, panoptic_png
+from mask2former_ext.evaluation.average_precision import coco_average_precision, in_memory_coco, load_coco
 from mask2former_ext.evaluation.confusion_matrix import ConfusionMatrix
 from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
 from mask2former_ext.evaluation.truth import DatasetTruth
@@ -95,8 +91,7 @@ class PanopticEvaluator(DatasetEvaluator):
 
     def _write(self, image: Mapping[str, Any], ids: NDArray, segments: list[dict], folder: Path) -> dict[str, Any]:
         file_name = f"{Path(image['file_name']).stem}.png"
-        channels = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-        Image.fromarray(channels).save(folder / file_name)
+        Image.fromarray(panoptic_png(ids)).save(folder / file_name)
         return {"image_id": image["image_id"], "file_name": file_name, "segments_info": segments}
 
 

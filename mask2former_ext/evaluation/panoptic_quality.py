@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VOID_ID = 0
+from mask2former_ext.data.targets.masks import VOID_ID, check_segment_ids
+
 _SCORES = ("PQ", "SQ", "RQ")
 _MATCH_IOU = 0.5  # above one half a match is unique: two disjoint segments cannot both cover most of a third
 
@@ -158,13 +159,3 @@ def count_pairs(first: NDArray[np.integer], second: NDArray[np.integer]) -> tupl
     pairs, place = np.unique(codes[starts], return_inverse=True)
     areas = np.bincount(place, weights=lengths, minlength=len(pairs)).astype(np.int64)
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF]), areas
-
-
-def check_segment_ids(ids_in_map: NDArray[np.integer], listed: Mapping[int, Any], where: str) -> None:
-    """ValueError, beginning with `where`, unless the ids of a map other than 0 are exactly the ids `listed`."""
-    present = set(np.unique(ids_in_map).tolist()) - {VOID_ID}
-    without_entry, without_pixel = sorted(present - listed.keys()), sorted(listed.keys() - present)
-    if without_entry:
-        raise ValueError(f"{where}: segment ids {without_entry} have pixels but no entry in segments_info")
-    if without_pixel:
-        raise ValueError(f"{where}: segment ids {without_pixel} are in segments_info but have no pixel")

@@ -22,9 +22,13 @@ from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.separated import ANY_THING, separate
 from mask2former_ext.data.sets.published import thing_names
 from mask2former_ext.data.sets.records import read_json, require
-from mask2former_ext.data.targets import panoptic_ids, panoptic_to_semantic, segmentation_mask
-from mask2former_ext.evaluation.average_precision import encode_mask
-from mask2former_ext.evaluation.panoptic_quality import check_segment_ids
+from mask2former_ext.data.targets.masks import (
+    check_segment_ids,
+    encode_mask,
+    panoptic_ids,
+    panoptic_to_semantic,
+    segmentation_mask,
+)
 
 Record = Mapping[str, Any]
 _DEFAULT_IGNORE_LABEL = 255
@@ -61,7 +65,7 @@ class PanopticTruth:
         annotation = self._annotation_of[_image_key(image_id)]
         path = os.path.join(self.folder, annotation["file_name"])
         ids, segments = panoptic_ids(read_panoptic(path)), annotation["segments_info"]
-        check_segment_ids(ids, {int(segment["id"]): segment for segment in segments}, f"{path} and {self.json_file}")
+        check_segment_ids(ids, (int(segment["id"]) for segment in segments), f"{path} and {self.json_file}")
         return PanopticImage(path, ids, segments)
 
 

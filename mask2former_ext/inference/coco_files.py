@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from mask2former_ext.data.sets.published import thing_names
-from mask2former_ext.evaluation.average_precision import encode_mask
+from mask2former_ext.data.targets.masks import encode_mask
 from mask2former_ext.inference.segmentation import Segmentation
 
 Opened = TypeVar("Opened", bound="_AnnotationFile")

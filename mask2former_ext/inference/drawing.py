@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from mask2former_ext.data.image_io import read_panoptic
-from mask2former_ext.data.targets import panoptic_ids
+from mask2former_ext.data.targets.masks import panoptic_ids
 from mask2former_ext.inference.label_places import label_centres
 from mask2former_ext.inference.segmentation import (
     UNLABELLED,

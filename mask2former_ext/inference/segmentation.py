@@ -32,7 +32,7 @@ from torch import Tensor
 from mask2former_ext.contract import ANSWERS
 from mask2former_ext.data.separated import is_separated
 from mask2former_ext.data.sets.published import thing_names
-from mask2former_ext.evaluation.average_precision import encode_mask
+from mask2former_ext.data.targets.masks import encode_mask, panoptic_png
 
 DEFAULT_INSTANCE_SCORE = 0.5
 UNLABELLED = -1
@@ -95,7 +95,7 @@ class Segmentation:
         values = np.array([nothing, *(segment.id for segment in self.segments)], dtype=np.int64)[self.index_map]
         if self.task == "semantic":
             return values.astype(depth)
-        return np.stack([values & 255, values >> 8 & 255, values >> 16 & 255], axis=-1).astype(np.uint8)
+        return panoptic_png(values)
 
     def content(self) -> list[dict[str, Any]]:
         """What json says of each segment: numbers, names, boxes as x, y, width, height, masks of instances as RLE."""

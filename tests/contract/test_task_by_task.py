@@ -18,7 +18,7 @@ from mask2former_ext.config.checks import check_training
 from mask2former_ext.data import prepare_data, register_all
 from mask2former_ext.data.image_io import read_panoptic
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
-from mask2former_ext.data.targets import panoptic_ids, panoptic_masks, panoptic_to_semantic
+from mask2former_ext.data.targets.masks import panoptic_ids, panoptic_masks, panoptic_to_semantic
 from mask2former_ext.engine import Trainer
 from mask2former_ext.models.mask_classifier import InferenceOptions
 

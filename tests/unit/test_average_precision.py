@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mask2former_ext.evaluation.average_precision import coco_average_precision, encode_mask, in_memory_coco, load_coco
+from mask2former_ext.data.targets.masks import encode_mask
+from mask2former_ext.evaluation.average_precision import coco_average_precision, in_memory_coco, load_coco
 
 CAT, DOG = 3, 8
 

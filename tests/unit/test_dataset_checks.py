@@ -135,13 +135,13 @@ def test_rejects_ids_that_the_json_lacks(cfg: CfgNode, root: Path) -> None:
         return pixels
 
     repaint(first_file(root, "panoptic"), add_an_id)
-    with pytest.raises(ValueError, match=r"panoptic/000001.png: segment ids \[9\] are in the PNG but not in segments"):
+    with pytest.raises(ValueError, match=r"panoptic/000001.png: segment ids \[9\] have pixels but no entry in"):
         check_datasets(cfg)
 
 
 def test_rejects_ids_that_the_png_lacks(cfg: CfgNode, root: Path) -> None:
     repaint(first_file(root, "panoptic"), np.zeros_like)
-    with pytest.raises(ValueError, match=r"panoptic/000001.png: segment ids .* are in segments_info but not in the"):
+    with pytest.raises(ValueError, match=r"panoptic/000001.png: segment ids .* are in segments_info but have no pixel"):
         check_datasets(cfg)
 
 

@@ -16,8 +16,8 @@ from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from mask2former_ext.data.targets.masks import encode_mask
 from mask2former_ext.distributed import leave_process_group
-from mask2former_ext.evaluation.average_precision import encode_mask
 from mask2former_ext.evaluation.build import build_evaluator
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 

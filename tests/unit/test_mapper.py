@@ -16,7 +16,7 @@ from PIL import Image
 from mask2former_ext.config import add_config
 from mask2former_ext.data import Mapper
 from mask2former_ext.data.image_io import BrokenImageError, image_size, read_image, read_labels, read_panoptic
-from mask2former_ext.data.targets import run_lengths
+from mask2former_ext.data.targets.masks import run_lengths
 
 HEIGHT, WIDTH = 6, 8
 MASK = np.zeros((HEIGHT, WIDTH), bool)

@@ -13,7 +13,7 @@ from reference import MeanColourSegmenter
 from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.sets.shapes import CATEGORIES, DIFFICULTIES, ID_OF, draw_scene
 from mask2former_ext.data.sets.shapes_files import Recipe, label_pictures, make_shapes
-from mask2former_ext.data.targets import panoptic_ids, segmentation_mask
+from mask2former_ext.data.targets.masks import panoptic_ids, segmentation_mask
 from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
 
 SMALL = Recipe(train=12, val=4, height=48, width=64, seed=3)

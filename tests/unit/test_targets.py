@@ -6,9 +6,12 @@ import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
 
-from mask2former_ext.data.targets import (
+from mask2former_ext.data.targets.masks import (
+    check_segment_ids,
+    encode_mask,
     panoptic_ids,
     panoptic_masks,
+    panoptic_png,
     panoptic_to_semantic,
     polygon_mask,
     run_lengths,
@@ -26,6 +29,29 @@ def segment(segment_id: int, category: int, iscrowd: int = 0) -> dict:
 
 def test_a_panoptic_colour_is_red_plus_256_green_plus_65536_blue() -> None:
     assert panoptic_ids(np.array([[[1, 2, 3]]], dtype=np.uint8)).tolist() == [[1 + 2 * 256 + 3 * 65536]]
+
+
+def test_panoptic_png_is_the_inverse_of_panoptic_ids() -> None:
+    ids = np.array([[0, 1 + 2 * 256 + 3 * 65536], [255, 256**3 - 1]])
+    assert panoptic_png(ids)[0].tolist() == [[0, 0, 0], [1, 2, 3]]
+    assert (panoptic_ids(panoptic_png(ids)) == ids).all()
+
+
+@pytest.mark.parametrize("wrong", [-1, 256**3])
+def test_panoptic_png_rejects_ids_that_three_bytes_cannot_hold(wrong: int) -> None:
+    with pytest.raises(ValueError, match=f"segment ids from .*{wrong}.* do not fit .* holds 0 to 16777215"):
+        panoptic_png(np.array([[wrong]]))
+
+
+def test_check_segment_ids_counts_the_ids_that_it_does_not_show() -> None:
+    check_segment_ids(IDS, [5, 7, 9], "a.png")
+    with pytest.raises(ValueError, match=r"a.png: segment ids \[0, 1, 2, 3, 4\] and 2 more are in segments_info but"):
+        check_segment_ids(np.array([[7, 8]]), range(9), "a.png")
+
+
+def test_encode_mask_is_read_by_pycocotools() -> None:
+    mask = np.array([[0, 1, 1], [0, 0, 1]], dtype=bool)
+    assert encode_mask(mask)["size"] == [2, 3] and (segmentation_mask(encode_mask(mask), 2, 3) == mask).all()
 
 
 def test_each_panoptic_segment_becomes_a_mask_with_its_class() -> None:

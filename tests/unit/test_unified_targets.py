@@ -18,7 +18,7 @@ from mask2former_ext.config.checks import check_training
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets, prepare_data, register_all
 from mask2former_ext.data.sets.shapes import CATEGORIES
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
-from mask2former_ext.data.targets import object_texts
+from mask2former_ext.data.targets.texts import object_texts
 from mask2former_ext.data.tasks import draw_task, task_probabilities, teachable
 from mask2former_ext.engine.setup import banner
 

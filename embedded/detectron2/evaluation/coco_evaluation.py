@@ -159,7 +159,7 @@ class COCOEvaluator(DatasetEvaluator):
 
 def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict[str, Any]]:
     """Instances on the CPU -> COCO's results: image_id, category_id, bbox (x, y, w, h), score, segmentation (RLE)."""
-    from mask2former_ext.evaluation.average_precision import encode_mask
+    from mask2former_ext.data.targets.masks import encode_mask
 
     boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
     results = [

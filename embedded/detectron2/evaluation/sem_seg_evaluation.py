@@ -94,7 +94,7 @@ class SemSegEvaluator(DatasetEvaluator):
 
     def encode_json_sem_seg(self, sem_seg: NDArray[Any], input_file_name: str) -> list[dict[str, Any]]:
         """Labels (H, W) -> COCO stuff results, one RLE per label; labels become the category ids of the data set."""
-        from mask2former_ext.evaluation.average_precision import encode_mask
+        from mask2former_ext.data.targets.masks import encode_mask
 
         results = []
         for label in np.unique(sem_seg).tolist():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mask2former_ext.data.targets import polygon_mask
+from mask2former_ext.data.targets.masks import polygon_mask
 
 # Dataset ids have a gap between things and stuff, as COCO's have. Colours are for overlays only.
 CATEGORIES: tuple[dict[str, Any], ...] = (

@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from PIL import Image
 
 from mask2former_ext.data.sets.shapes import CATEGORIES, DIFFICULTIES, ID_OF, Scene, Segment, draw_scene
-from mask2former_ext.data.targets import run_lengths
+from mask2former_ext.data.targets.masks import encode_mask, panoptic_png, run_lengths
 
 SPLITS = ("train", "val")
 _CONTIGUOUS = {category["id"]: index for index, category in enumerate(CATEGORIES)}
@@ -102,21 +101,18 @@ def label_pictures(scene: Scene) -> tuple[np.ndarray, np.ndarray, list[dict[str,
         ids[segment.mask], semantic[segment.mask] = segment_id, _CONTIGUOUS[category_id]
         area_and_box = _area_and_box(segment.mask)
         segments.append({"id": segment_id, "category_id": category_id, "iscrowd": 0, **area_and_box})
-    png = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
-    return png, semantic, segments
+    return panoptic_png(ids), semantic, segments
 
 
 def _annotation(segment: Segment, annotation_id: int, image_id: int) -> dict[str, Any]:
     """A polygon where one can say it; of the rest every other one compressed RLE, every other one not."""
-    size = list(segment.mask.shape)
     segmentation: Any
     if segment.polygon is not None:
         segmentation = [segment.polygon]
     elif annotation_id % 2:
-        segmentation = {"size": size, "counts": run_lengths(segment.mask)}
+        segmentation = {"size": list(segment.mask.shape), "counts": run_lengths(segment.mask)}
     else:
-        rle = coco_mask.encode(np.asfortranarray(segment.mask, dtype=np.uint8))
-        segmentation = {"size": size, "counts": rle["counts"].decode()}
+        segmentation = encode_mask(segment.mask)
     identity = {"id": annotation_id, "image_id": image_id, "category_id": ID_OF[segment.name], "iscrowd": 0}
     return {**identity, **_area_and_box(segment.mask), "segmentation": segmentation}
 

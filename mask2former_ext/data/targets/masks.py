@@ -1,7 +1,8 @@
-"""Turn label pictures and annotations into one mask per object: pure functions on NumPy arrays.
+"""Every form in which files hold masks, and the masks themselves: pure functions on NumPy arrays.
 
 Shapes: N masks; H, W pixels of the picture. Classes are contiguous ids 0..K-1.
 A panoptic PNG holds the segment id R + 256 G + 65536 B; id 0 is void (https://cocodataset.org/#format-data).
+Run-length encoding (RLE) is COCO's; only this file, the boxes of `data.boxes` and AP know pycocotools.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as coco_mask
 
+VOID_ID = 0  # of a pixel that belongs to no segment
+_MAX_ID = 256**3 - 1
+_IDS_SHOWN = 5
+
 Polygons = Sequence[Sequence[float] | np.ndarray]
 Segmentation = Polygons | Mapping[str, Any] | np.ndarray
 
@@ -20,6 +25,32 @@ def panoptic_ids(png: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) in RGB order -> int32 (H, W) segment ids, 0 where nothing is labelled."""
     red, green, blue = (png[..., channel].astype(np.int32) for channel in range(3))
     return red + 256 * green + 65536 * blue
+
+
+def panoptic_png(ids: np.ndarray) -> np.ndarray:
+    """Segment ids (H, W) -> uint8 (H, W, 3) in RGB order: the inverse of `panoptic_ids`.
+
+    Raises ValueError for an id outside of 0..16777215, which three bytes cannot hold.
+    """
+    low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
+    if low < 0 or high > _MAX_ID:
+        raise ValueError(f"segment ids from {low} to {high} do not fit a panoptic PNG, which holds 0 to {_MAX_ID}")
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
+
+
+def check_segment_ids(ids: np.ndarray, listed: Iterable[int], where: str) -> None:
+    """ValueError, beginning with `where`, unless the ids of a map other than 0 are exactly the ids `listed`."""
+    present, known = set(np.unique(ids).tolist()) - {VOID_ID}, set(listed)
+    without_entry, without_pixel = sorted(present - known), sorted(known - present)
+    if without_entry:
+        raise ValueError(f"{where}: segment ids {_first(without_entry)} have pixels but no entry in segments_info")
+    if without_pixel:
+        raise ValueError(f"{where}: segment ids {_first(without_pixel)} are in segments_info but have no pixel")
+
+
+def _first(ids: Sequence[int]) -> str:
+    more = len(ids) - _IDS_SHOWN
+    return f"{list(ids[:_IDS_SHOWN])}" + (f" and {more} more" if more > 0 else "")
 
 
 def panoptic_masks(ids: np.ndarray, segments: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,17 +87,6 @@ def stack_masks(
     for row, index in enumerate(kept):
         stacked[row] = masks[index]
     return stacked, np.array([classes[index] for index in kept], dtype=np.int64)
-
-
-def object_texts(task: str, classes: Iterable[int], class_names: Sequence[str], length: int) -> list[str]:
-    """What OneFormer's queries are compared with in training (arXiv 2211.06220, section 3.1): `length` strings.
-
-    "a photo with a CLASS" for each entry of `classes`, in class order, filled up with "a semantic photo" (or what the
-    task is). What exceeds `length` is cut off. A name is taken as it is, with its commas and spaces.
-    """
-    named = [f"a photo with a {class_names[k]}" for k in sorted(classes)]
-    filler = f"{'an' if task == 'instance' else 'a'} {task} photo"
-    return (named + [filler] * length)[:length]
 
 
 def polygon_mask(polygons: Polygons, height: int, width: int) -> np.ndarray:
@@ -115,6 +135,18 @@ def compressed_rle(rle: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"the runs of an RLE sum to {sum(counts)}, its size is {height} x {width}")
         return coco_mask.frPyObjects({"counts": list(counts), "size": [height, width]}, height, width)
     return {"counts": counts.encode() if isinstance(counts, str) else counts, "size": [height, width]}
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """bool (H, W) -> COCO's compressed RLE, `counts` as a string that json can hold."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def box_of_mask(mask: np.ndarray) -> np.ndarray:
+    """bool (H, W) -> float64 (4): the mask's first pixel and one past its last; zeros for an empty mask."""
+    x, y, width, height = coco_mask.toBbox(encode_mask(mask))
+    return np.array([x, y, x + width, y + height])
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:

@@ -266,7 +266,7 @@ def set_up(environment: Environment, extras: set[str], root: Path = ROOT) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--extras", default="", help="extras of setup.py to install, separated by commas")
+    parser.add_argument("--extras", default="", help="extras of pyproject.toml to install, separated by commas")
     parser.add_argument("command", nargs="*", help="what to run with the environment's Python, after --")
     arguments = parser.parse_args()
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import mask2former_ext
 from mask2former_ext import env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,13 +253,32 @@ OPTIONAL = {"transformers", "shapely", "detectron2", "mask2former_ext"}
 
 
 @pytest.mark.parametrize(
-    ("folder", "declaration"), [("mask2former_ext", "setup.py"), ("embedded/detectron2", "embedded/pyproject.toml")]
+    ("folder", "declaration"),
+    [("mask2former_ext", "pyproject.toml"), ("embedded/detectron2", "embedded/pyproject.toml")],
 )
 def test_every_library_that_is_imported_is_declared(folder, declaration):
     imported = set().union(*(imported_modules(path) for path in (ROOT / folder).rglob("*.py")))
     imported -= set(sys.stdlib_module_names) | OPTIONAL
     declared = set(re.findall(r'"([A-Za-z_][\w-]*)[<>=]', (ROOT / declaration).read_text()))
     assert {DISTRIBUTION_OF.get(name, name) for name in imported} - declared == set()
+
+
+@pytest.mark.parametrize("folder", ["", "embedded"])
+def test_both_distributions_carry_the_apache_license(folder):
+    metadata = (ROOT / folder / "pyproject.toml").read_text()
+    assert re.search(r'^license = "Apache-2.0"$', metadata, re.MULTILINE)
+    assert "Apache License" in (ROOT / folder / "LICENSE").read_text()
+
+
+def test_the_wheel_says_that_the_package_is_annotated():
+    assert (ROOT / "mask2former_ext/py.typed").is_file()
+    assert '"py.typed"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_version_stands_in_one_place_and_needs_no_import():
+    [version] = re.findall(r'^__version__ = "(.+)"$', (ROOT / "mask2former_ext/__init__.py").read_text(), re.MULTILINE)
+    assert mask2former_ext.__version__ == version
+    assert version not in (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()
 
 
 def test_the_bug_report_names_versions_detectron2_devices_and_kernels():

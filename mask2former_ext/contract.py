@@ -1,57 +1,152 @@
-"""What the meta-architecture that a configuration names promises, asked of its class: no model is known by name here.
+"""What a model says of itself, and how it enters a registry: no room knows a model by name.
 
-A meta-architecture's class may say:
-  task_conditioned = True     it reads the `task` of its inputs (OneFormer)
-  separates_classes = True    it numbers things and stuff apart and learns boxes (Mask R-CNN, Panoptic FPN; see
-                              `data.separated`)
-  asked(task, threshold)      a context in which a model answers this task alone, or by this threshold instead of its
-                              own; it may answer other tasks as well
-  answered_tasks(cfg)         the tasks that it answers, a classmethod; without it MODEL.MASK_CLASSIFIER's keys ask
+Every model here derives from `Contract` and overrides what differs. Of a model from elsewhere, which does not, the
+defaults hold. A class attribute or a classmethod of a configuration is read before a model is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+logger = logging.getLogger(__name__)
+
 # Task -> the key of a model's result that answers it.
 ANSWERS = {"semantic": "sem_seg", "instance": "instances", "panoptic": "panoptic_seg"}
+TASKS = tuple(ANSWERS)
+UNIFIED = "unified"  # the target kind of a model that reads a task: one of TASKS, drawn for each image
+
+Registered = TypeVar("Registered", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call wants of a model; the model itself does not change, so that threads can share it.
+
+    tasks: of those that the model answers, these alone (a model may answer others along with them); None: all.
+    threshold, in [0, 1]: least score of an instance, least class probability of a panoptic segment; None: the
+    configuration's.
+    """
+
+    tasks: tuple[str, ...] | None = None
+    threshold: float | None = None
+
+
+class Contract:
+    """A model's declarations, with their defaults. `cfg` is the configuration of the model that is meant."""
+
+    # Whether it reads the `task` of its inputs, and is thus trained on targets of kind "unified".
+    reads_task: bool = False
+    # Whether classes are 0..K-1 together, or apart: things 0..T-1, and 0 for any thing, then stuff 1..S.
+    numbering: Literal["together", "apart"] = "together"
+    # Whether a step of training follows the gradient of its losses; else a step only shows it the batch.
+    trained_by_gradient: bool = True
+
+    @classmethod
+    def target_kinds(cls, cfg: CfgNode) -> tuple[str, ...]:
+        """The values of INPUT.TARGETS that it can learn from."""
+        return (UNIFIED,) if cls.reads_task else TASKS
+
+    @classmethod
+    def answered_tasks(cls, cfg: CfgNode) -> tuple[str, ...]:
+        """Of TASKS, those that it answers, in that order; may be none: then nothing is evaluated.
+
+        Default: those that MODEL.MASK_CLASSIFIER.{SEMANTIC,INSTANCE,PANOPTIC}_ON switch on.
+        """
+        return tuple(task for task in TASKS if cfg.MODEL.MASK_CLASSIFIER[f"{task.upper()}_ON"])
+
+    @classmethod
+    def choose_tasks(cls, cfg: CfgNode, tasks: Sequence[str]) -> None:
+        """Set `cfg`, in place, so that these tasks are answered, as far as the model leaves the choice."""
+        for task in TASKS:
+            cfg.MODEL.MASK_CLASSIFIER[f"{task.upper()}_ON"] = task in tasks
+
+    @classmethod
+    def default_threshold(cls, task: str, cfg: CfgNode) -> float:
+        """The threshold, in [0, 1], by which it answers `task` where a request names none."""
+        return 0.0
+
+    @classmethod
+    def class_heads(cls, cfg: CfgNode) -> dict[str, Literal["all", "things", "labels"]]:
+        """Section of MODEL that holds a NUM_CLASSES -> the classes that it counts.
+
+        "all" classes; the "things" among them; or "labels": one for any thing, then the stuff.
+        """
+        return {"MASK_CLASSIFIER": "all"}
+
+    @classmethod
+    def texts_per_image(cls, cfg: CfgNode) -> int:
+        """How many strings a training input holds under `text`; 0: none."""
+        return 0
+
+    @classmethod
+    def learning_rate_factor(cls, name: str, cfg: CfgNode) -> float:
+        """What SOLVER.BASE_LR is multiplied by for the parameter `name`, "module.module.parameter"."""
+        return cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in name.split(".") else 1.0
+
+    def answer(self, batched_inputs: list[dict], request: Request) -> list[dict]:
+        """One result dict per image, in which what the request names is answered."""
+        raise NotImplementedError
+
+    def finish_training(self) -> None:
+        """Called once, after the last step and before the last checkpoint and evaluation."""
+
+    def resume_state(self) -> dict[str, Any]:
+        """What a resumed training needs beside parameters and buffers: plain data, stored in checkpoints."""
+        return {}
+
+    def load_resume_state(self, state: dict[str, Any]) -> None:
+        """Take back what `resume_state` gave."""
+
+
+def contract_of(cfg: CfgNode) -> type[Contract]:
+    """What the model of `cfg` says of itself: its registered class, or for one from elsewhere `Contract`, the defaults.
+
+    Whether the name is known is checked by `config.checks`.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    registered = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+    return registered if isinstance(registered, type) and issubclass(registered, Contract) else Contract
+
+
+def register(registry: Any, made: Registered) -> Registered:
+    """Put a class or function into one of Detectron2's registries under its own name, and return it.
+
+    Where another one has that name already, it stays, and one line says so: a script may bring its own.
+    """
+    name = made.__name__
+    if name not in registry:
+        registry.register(made)
+    elif (other := registry.get(name)) is not made:
+        logger.warning("%s of %s is registered already: that one is used, not ours", name, other.__module__)
+    return made
 
 
 def is_task_conditioned(cfg: CfgNode) -> bool:
     """Whether the model reads the `task` of its inputs."""
-    return getattr(_class_of(cfg), "task_conditioned", False)
+    return contract_of(cfg).reads_task
 
 
 def separates_classes(cfg: CfgNode) -> bool:
     """Whether the model knows things as 0..T-1 and stuff as 1..S beside 0 for any thing, and learns boxes."""
-    return getattr(_class_of(cfg), "separates_classes", False)
+    return contract_of(cfg).numbering == "apart"
 
 
 def answered_tasks(cfg: CfgNode) -> list[str]:
-    """The tasks that the model answers: its class says so, or MODEL.MASK_CLASSIFIER.{SEMANTIC,INSTANCE,PANOPTIC}_ON."""
-    asked = getattr(_class_of(cfg), "answered_tasks", None)
-    if asked is not None:
-        return list(asked(cfg))
-    return [task for task in ANSWERS if cfg.MODEL.MASK_CLASSIFIER[f"{task.upper()}_ON"]]
-
-
-def _class_of(cfg: CfgNode) -> Any:
-    """The registered class, or None: which names are known is checked by `config.checks`."""
-    name = cfg.MODEL.META_ARCHITECTURE
-    return META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+    return list(contract_of(cfg).answered_tasks(cfg))
 
 
 class TaskByTask(nn.Module):
     """Detectron2's list[dict] in, each of `tasks` answered under its own sentence, one result dict per image out.
 
-    `model`, distributed or not, has `answer_each(batched_inputs, tasks)` (see `models.oneformer`), and each of `tasks`
-    is switched on in its options.
+    `model`, distributed or not, has `answer_each(batched_inputs, tasks)` (see `models.oneformer`).
     """
 
     def __init__(self, model: nn.Module, tasks: Iterable[str]):

@@ -40,7 +40,10 @@ def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
 
 
 def add_config(cfg: CN) -> None:
-    """Add the keys of all models and the shared INPUT, DATASETS, DATALOADER and SOLVER keys to `cfg`, in place."""
+    """Add the keys of all models and the shared INPUT, DATASETS, DATALOADER and SOLVER keys to `cfg`, in place.
+
+    The models and backbones are registered, unless they are already.
+    """
     from mask2former_ext.models.backbones import add_backbone_config
     from mask2former_ext.models.mask2former import add_mask2former_config
     from mask2former_ext.models.mask_classifier import add_mask_classifier_config

@@ -6,15 +6,16 @@ All heed `MODEL.BACKBONE.FREEZE_AT`: 0 freezes nothing, 1 what comes before res2
 
 from __future__ import annotations
 
+import importlib
 import logging
 
 from detectron2.config import CfgNode as CN
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
-from detectron2.projects import deeplab  # noqa: F401  # registers build_resnet_deeplab_backbone
 from torch import Tensor
 
+from mask2former_ext.contract import register
 from mask2former_ext.layers.swin import SwinTransformer
 
 logger = logging.getLogger(__name__)
@@ -94,15 +95,6 @@ class D2SwinTransformer(SwinTransformer, _PyramidBackbone):
         _tell_frozen(cfg)
 
 
-# A script of another project of this family may have brought its own under the published name, and uses only our
-# evaluators: its Swin stays.
-if "D2SwinTransformer" in BACKBONE_REGISTRY:
-    logger.warning("D2SwinTransformer is registered already, by another package: that one is used, not ours")
-else:
-    BACKBONE_REGISTRY.register(D2SwinTransformer)
-
-
-@BACKBONE_REGISTRY.register()
 class TimmBackbone(_PyramidBackbone):
     """A model of timm from `cfg.MODEL.TIMM`."""
 
@@ -142,13 +134,11 @@ def _pyramid_of(cfg: CN, bottom_up: Backbone) -> FPN:
     )
 
 
-@BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CN, input_shape: ShapeSpec) -> FPN:
     """A model of timm (`cfg.MODEL.TIMM`) under a feature pyramid."""
     return _pyramid_of(cfg, TimmBackbone(cfg, input_shape))
 
 
-@BACKBONE_REGISTRY.register()
 def build_swin_fpn_backbone(cfg: CN, input_shape: ShapeSpec) -> FPN:
     """The published Swin Transformer (`cfg.MODEL.SWIN`) under a feature pyramid."""
     return _pyramid_of(cfg, D2SwinTransformer(cfg, input_shape))
@@ -158,3 +148,9 @@ def _tell_frozen(cfg: CN) -> None:
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
     if freeze_at:
         logger.info("MODEL.BACKBONE.FREEZE_AT %d: the backbone is not trained up to that stage", freeze_at)
+
+
+for _backbone in (D2SwinTransformer, TimmBackbone, build_timm_fpn_backbone, build_swin_fpn_backbone):
+    register(BACKBONE_REGISTRY, _backbone)
+if "build_resnet_deeplab_backbone" not in BACKBONE_REGISTRY:
+    importlib.import_module("detectron2.projects.deeplab")  # registers it

@@ -16,8 +16,10 @@ from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from mask2former_ext.contract import Contract
 
-class ImageModel(nn.Module):
+
+class ImageModel(Contract, nn.Module):
     """Detectron2's list[dict] in; losses in training, else one result dict per image. A model says what these two are.
 
     In inference images run together if their padded sizes agree, so that none depends on its company.

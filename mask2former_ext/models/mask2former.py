@@ -18,7 +18,7 @@ import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -334,7 +334,6 @@ class Mask2FormerHead(nn.Module):
         return self.predictor(memory, mask_features, valid_fraction, *condition)
 
 
-@META_ARCH_REGISTRY.register()
 class Mask2Former(MaskClassifier):
     """Input and output as every model of Detectron2; see `MaskClassifier`."""
 

@@ -11,16 +11,16 @@ H, W pixels. A box is x0, y0, x1, y1 in pixels of the model's input.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling import build_backbone
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
@@ -40,17 +40,31 @@ logger = logging.getLogger(__name__)
 # ----------------------------------------------------------------------------------------------------- the whole model
 
 
-@META_ARCH_REGISTRY.register()
 class MaskRCNN(ImageModel):
     """Input as every model of Detectron2; in training `instances` with gt_classes, gt_masks (BitMasks, PolygonMasks or
     bool (N, H, W)) and gt_boxes (left out: the boxes around the masks). Output: `instances`."""
 
-    # Things are classes 0..K-1; see `architecture` for what else a class says of itself.
-    separates_classes = True
+    numbering = "apart"  # things are classes 0..K-1
 
     @classmethod
-    def answered_tasks(cls, cfg: CN) -> list[str]:  # noqa: ARG003
-        return ["instance"]
+    def target_kinds(cls, cfg: CN) -> tuple[str, ...]:
+        return ("instance",)
+
+    @classmethod
+    def answered_tasks(cls, cfg: CN) -> tuple[str, ...]:
+        return ("instance",)
+
+    @classmethod
+    def choose_tasks(cls, cfg: CN, tasks: Sequence[str]) -> None:
+        """Leaves no choice."""
+
+    @classmethod
+    def class_heads(cls, cfg: CN) -> dict[str, Literal["all", "things", "labels"]]:
+        return {"ROI_HEADS": "things"}
+
+    @classmethod
+    def default_threshold(cls, task: str, cfg: CN) -> float:
+        return cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
 
     @configurable
     def __init__(self, *, proposal_generator: RegionProposalNetwork, roi_heads: RoIHeads, **images: Any):

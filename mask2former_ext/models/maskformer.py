@@ -15,7 +15,7 @@ import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 
 from mask2former_ext.layers.padding import map_size
@@ -242,7 +242,6 @@ def decoder_options_of(cfg: CN, input_shape: dict[str, ShapeSpec]) -> dict[str, 
     }
 
 
-@META_ARCH_REGISTRY.register()
 class MaskFormer(MaskClassifier):
     """Input and output as every model of Detectron2; see `MaskClassifier`."""
 

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from detectron2.utils import comm
 from torch import Tensor, nn
@@ -160,7 +159,6 @@ class ContrastiveCriterion(PointCriterion):
 # ----------------------------------------------------------------------------------------------------- the whole model
 
 
-@META_ARCH_REGISTRY.register()
 class OneFormer(Mask2Former):
     """Input and output as Mask2Former's, but for two more keys of an input.
 
@@ -169,7 +167,7 @@ class OneFormer(Mask2Former):
     `text`: a list of X = NUM_QUERIES - NUM_CONTEXT strings (see `mask2former_ext.data.targets.object_texts`).
     """
 
-    task_conditioned = True
+    reads_task = True
 
     @configurable
     def __init__(

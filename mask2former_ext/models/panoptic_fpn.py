@@ -13,18 +13,18 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former_ext.contract import TASKS
 from mask2former_ext.distributed import per_process
 from mask2former_ext.models.image_model import check_labels, check_num_classes, name_of, output_size_of
 from mask2former_ext.models.mask_rcnn import MaskRCNN
@@ -136,14 +136,28 @@ def merge_things_and_stuff(
     return torch.where(ids == 0, stuff[left], ids), segments
 
 
-@META_ARCH_REGISTRY.register()
 class PanopticFeaturePyramid(MaskRCNN):
     """Input as of `MaskRCNN`, in training also `sem_seg` (H, W): 0 for a thing, then the stuff classes. Output:
     `instances`, `sem_seg` (K, H, W) logits and, if things and stuff are combined, `panoptic_seg`."""
 
     @classmethod
-    def answered_tasks(cls, cfg: CN) -> list[str]:
-        return ["semantic", "instance", *(["panoptic"] if cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED else [])]
+    def target_kinds(cls, cfg: CN) -> tuple[str, ...]:
+        return ("panoptic",)
+
+    @classmethod
+    def answered_tasks(cls, cfg: CN) -> tuple[str, ...]:
+        return TASKS if cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED else ("semantic", "instance")
+
+    @classmethod
+    def class_heads(cls, cfg: CN) -> dict[str, Literal["all", "things", "labels"]]:
+        return {**super().class_heads(cfg), "SEM_SEG_HEAD": "labels"}
+
+    @classmethod
+    def default_threshold(cls, task: str, cfg: CN) -> float:
+        """Of a panoptic thing, its least score; a pixel has none."""
+        if task == "panoptic":
+            return cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH
+        return super().default_threshold(task, cfg) if task == "instance" else 0.0
 
     @configurable
     def __init__(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode as CN
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
@@ -38,16 +37,14 @@ class PixelClassifierHead(nn.Module):
         return {"pred_masks": self.predictor(mask_features), "aux_outputs": []}
 
 
-@META_ARCH_REGISTRY.register()
 class PerPixelBaseline(PixelClassifier):
     """MaskFormer's pixel decoder, and a linear classifier on its embeddings."""
 
     @classmethod
-    def head(cls, cfg: CN, pixel_decoder: PixelDecoder, input_shape: dict[str, ShapeSpec]) -> nn.Module:  # noqa: ARG003
+    def head(cls, cfg: CN, pixel_decoder: PixelDecoder, input_shape: dict[str, ShapeSpec]) -> nn.Module:
         return PixelClassifierHead(pixel_decoder, cfg.MODEL.MASKFORMER.MASK_DIM, num_classes_of(cfg))
 
 
-@META_ARCH_REGISTRY.register()
 class PerPixelBaselinePlus(PixelClassifier):
     """MaskFormer's network with one query for each class: its mask logits are the class logits of the pixels."""
 

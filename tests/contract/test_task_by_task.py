@@ -15,6 +15,7 @@ from torch import nn
 
 import mask2former_ext
 from mask2former_ext.config.checks import check_training
+from mask2former_ext.contract import Contract
 from mask2former_ext.data import prepare_data, register_all
 from mask2former_ext.data.image_io import read_panoptic
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
@@ -27,10 +28,10 @@ NUM_CLASSES = 9
 
 
 @META_ARCH_REGISTRY.register()
-class Obedient(nn.Module):
+class Obedient(Contract, nn.Module):
     """Answers what is switched on by the truth of the image if that is the task it was told, else by nothing."""
 
-    task_conditioned = True
+    reads_task = True
 
     def __init__(self, cfg: CfgNode):
         super().__init__()

@@ -59,7 +59,6 @@ def metadata_digest(name: str) -> str:
     return hashlib.sha256(repr(canonical(MetadataCatalog.get(name).as_dict(), root)).encode()).hexdigest()[:16]
 
 
-
 @pytest.fixture
 def as_process(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make this process look like one of several."""

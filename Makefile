@@ -23,8 +23,8 @@ test:
 	@$(IN_ENVIRONMENT) --extras test -- -m pytest $(ARGS)
 
 lint:
-	@$(IN_ENVIRONMENT) --extras dev -- -m ruff check .
-	@$(IN_ENVIRONMENT) --extras dev -- -m mypy
+	@$(IN_ENVIRONMENT) --extras lint,test -- -m ruff check .
+	@$(IN_ENVIRONMENT) --extras lint,test -- -m mypy
 
 benchmark:
 	@$(IN_ENVIRONMENT) --extras benchmark -- tools/benchmark.py $(ARGS)

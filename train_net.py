@@ -8,6 +8,8 @@ KEY VALUE pairs override the configuration, in the language of the file they fol
 
 from __future__ import annotations
 
+import argparse
+
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
@@ -15,7 +17,7 @@ import mask2former_ext  # noqa: F401  registers models and backbones
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, launch, setup
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     cfg = setup(args)
     if args.eval_only:
         results = evaluate(cfg, resume=args.resume)

@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--difficulty", choices=DIFFICULTIES, default=default.difficulty, help="default: %(default)s")
     args = parser.parse_args()
 
-    recipe = Recipe(args.train, args.val, *args.size, seed=args.seed, difficulty=args.difficulty)
+    height, width = args.size
+    recipe = Recipe(args.train, args.val, height, width, seed=args.seed, difficulty=args.difficulty)
     written = make_shapes(args.output, recipe, progress=lambda numbers: tqdm(numbers, "shapes", unit="img"))
     print(f"{args.output}: {recipe.train} + {recipe.val} images {'written' if written else 'are there already'}")
 

@@ -234,16 +234,18 @@ class Job:
                 self.failures.append(str(error))
                 continue
             with Image.open(path) as file:
-                if getattr(file, "n_frames", 1) > 1:
-                    tqdm.write(f"{path}: holds {file.n_frames} pictures; the first one is segmented", file=sys.stderr)
+                num_pictures = getattr(file, "n_frames", 1)
+                if num_pictures > 1:
+                    tqdm.write(f"{path}: holds {num_pictures} pictures; the first one is segmented", file=sys.stderr)
             yield path, resized(image, fitted_size(image.shape[:2], self.args.max_size))
 
     def segment_video(self, source: str | int) -> int:
         """Segment and save a video file, or a camera by its number; returns 1 if it could be opened."""
         args = self.args
-        kind, name = (Camera, f"camera{source}") if isinstance(source, int) else (VideoReader, Path(source).stem)
+        options = {"every": args.every, "max_size": args.max_size}
+        name = f"camera{source}" if isinstance(source, int) else Path(source).stem
         try:
-            reader = kind(source, every=args.every, max_size=args.max_size)
+            reader = Camera(source, **options) if isinstance(source, int) else VideoReader(source, **options)
         except BrokenVideoError as error:
             self.failures.append(str(error))
             return 0

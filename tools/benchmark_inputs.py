@@ -14,7 +14,9 @@ Size = tuple[int, int]  # height, width
 class Contest(Protocol):
     """A model of ours, and rivals with the same weights."""
 
-    job_names: tuple[str, ...]
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """Names of all jobs."""
 
     def rivals(self) -> list[str]:
         """Who takes part here, "ours" first."""

@@ -65,10 +65,10 @@ class MaskRCNNContest:
         model = _our_model(folder, device)
         return _detectron2_jobs(model)["inference"], [
             ("batch", model, "batch"),
-            ("backbone and pyramid", model.backbone, "forward"),
-            ("region proposals", model.proposal_generator, "forward"),
-            ("boxes and masks of regions", model.roi_heads, "detect"),
-            ("of these, the mask head", model.roi_heads.mask_head, "forward"),
+            ("backbone and pyramid", model.get_submodule("backbone"), "forward"),
+            ("region proposals", model.get_submodule("proposal_generator"), "forward"),
+            ("boxes and masks of regions", model.get_submodule("roi_heads"), "detect"),
+            ("of these, the mask head", model.get_submodule("roi_heads.mask_head"), "forward"),
         ]
 
 
@@ -171,7 +171,7 @@ def _training_job(model: torch.nn.Module, losses: Callable[[torch.Tensor], dict[
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 1e-6, momentum=0.9)
 
     def train() -> None:
-        total = sum(losses(image).values())
+        total = torch.stack(list(losses(image).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from benchmark_inputs import Job, random_image, random_squares
+from benchmark_inputs import Contest, Job, random_image, random_squares
 from detectron2.structures import Instances
 
 import mask2former_ext as m
@@ -42,7 +42,8 @@ class TransformersContest:
 
     def save_weights(self, folder: str) -> None:
         torch.manual_seed(0)
-        backbone = transformers.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+        resnet_config: Any = transformers.ResNetConfig  # whose keywords are not declared
+        backbone = resnet_config(out_features=["stage1", "stage2", "stage3", "stage4"])
         config_class, model_class = getattr(transformers, self.config), getattr(transformers, self.model)
         config = config_class(backbone_config=backbone, num_labels=NUM_CLASSES, **self.config_options)
         model_class(config).save_pretrained(folder)
@@ -54,14 +55,14 @@ class TransformersContest:
         model = _our_model(folder, device).eval()
         return lambda: model(_our_inputs()), [
             ("preprocess", model, "batch"),
-            ("backbone", model.backbone, "forward"),
-            ("pixel decoder", model.sem_seg_head.pixel_decoder, "forward"),
-            ("transformer decoder", model.sem_seg_head.predictor, "forward"),
+            ("backbone", model.get_submodule("backbone"), "forward"),
+            ("pixel decoder", model.get_submodule("sem_seg_head.pixel_decoder"), "forward"),
+            ("transformer decoder", model.get_submodule("sem_seg_head.predictor"), "forward"),
             ("post-processing", model, "postprocess"),
         ]
 
 
-CONTESTS = {
+CONTESTS: dict[str, Contest] = {
     "mask2former": TransformersContest(
         "Mask2FormerForUniversalSegmentation", "Mask2FormerConfig", "Mask2FormerImageProcessor"
     ),
@@ -104,7 +105,7 @@ def _our_jobs(folder: str, device: str) -> dict[str, Job]:
     def train() -> None:
         losses = model.train()([{"image": train_image, "instances": instances, "task": TASK, "text": TEXTS}])
         optimizer.zero_grad()
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
 
     return {"inference": inference, "train": train}

@@ -90,7 +90,7 @@ class Environment:
 
 def choose_environment(variables: dict[str, str], root: Path = ROOT) -> Environment:
     """The environment that VENV or PYTHON names, which is said and must exist, else the checkout's .venv."""
-    venv, python = variables.get("VENV"), variables.get("PYTHON")
+    venv, python = variables.get("VENV", ""), variables.get("PYTHON", "")
     if venv and python:
         raise SetupError(f"VENV={venv} and PYTHON={python} both name an environment: give one of them")
     if not venv and not python:

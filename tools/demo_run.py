@@ -13,6 +13,7 @@ import shutil
 import time
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
@@ -61,12 +62,12 @@ def main() -> None:
     print(f"Look at {path}: the rows are image, truth and what the model sees.")
 
 
-def _arguments(args: argparse.Namespace, data: str):
+def _arguments(args: argparse.Namespace, data: str) -> argparse.Namespace:
     options = ["OUTPUT_DIR", os.path.join(args.output, "model"), "DATASETS.ROOT", data, *args.opts]
     return argument_parser().parse_args(["--config-file", args.config_file, *options])
 
 
-def _draw(cfg, weights: str, path: str, columns: int) -> None:
+def _draw(cfg: CfgNode, weights: str, path: str, columns: int) -> None:
     """A sheet of `columns` unseen images: image, truth and prediction below each other."""
     cfg = cfg.clone()
     cfg.defrost()

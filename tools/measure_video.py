@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from pycocotools import mask as rle_codec
 from scipy.optimize import linear_sum_assignment
 
 from mask2former_ext.inference.saving import Asked, VideoSaver
-from mask2former_ext.inference.video import VideoReader, import_av, segment_frames
+from mask2former_ext.inference.video import Frame, VideoReader, import_av, segment_frames
 
 SKY, GROUND = 0, 1
 FIRST_THING = 2  # disk, square, triangle
@@ -42,10 +43,10 @@ class Shape:
     radius: float
     place: np.ndarray
     velocity: np.ndarray
-    color: tuple[int, int, int]
+    color: tuple[int, ...]  # red, green, blue
     away: int = 0  # frames until it comes back
 
-    def paint(self, canvas: np.ndarray, value) -> None:
+    def paint(self, canvas: np.ndarray, value: int | tuple[int, ...]) -> None:
         x, y, r = (round(float(v)) for v in (*self.place, self.radius))
         if self.kind == FIRST_THING:
             cv2.circle(canvas, (x, y), r, value, -1)
@@ -105,7 +106,7 @@ def _move(shape: Shape, size: tuple[int, int]) -> None:
 def _frame(shapes: list[Shape], size: tuple[int, int]) -> tuple[np.ndarray, dict, dict[int, int]]:
     image, ids = np.full((*size, 3), (120, 170, 230), dtype=np.uint8), np.ones(size, dtype=np.int32)
     image[size[0] // 2 :], ids[size[0] // 2 :] = (110, 150, 90), 2
-    segments = [{"id": 1, "category_id": SKY, "isthing": False}, {"id": 2, "category_id": GROUND, "isthing": False}]
+    segments: list[dict] = [{"id": k + 1, "category_id": k, "isthing": False} for k in (SKY, GROUND)]
     identity_of = {}
     for place, shape in enumerate(shapes):
         if shape.away == 0:
@@ -132,11 +133,11 @@ def idf1(pairs: list[tuple[int, int]]) -> float:
     return 2 * met[linear_sum_assignment(met, maximize=True)].sum() / (2 * len(pairs))
 
 
-def write_video(path: Path, length: int, **options) -> None:
+def write_video(path: Path, length: int, **options: Any) -> None:
     """The made video as a file."""
     av = import_av()
     with av.open(str(path), "w") as output:
-        stream = None
+        stream: Any = None
         for image, _, _ in made_frames(length, **options):
             if stream is None:
                 stream = output.add_stream("libx264", rate=Fraction(25), options={"preset": "ultrafast"})
@@ -145,7 +146,7 @@ def write_video(path: Path, length: int, **options) -> None:
         output.mux(stream.encode(None))
 
 
-def tracked_pairs(tracks: Path, length: int, **options) -> list[tuple[int, int]]:
+def tracked_pairs(tracks: Path, length: int, **options: Any) -> list[tuple[int, int]]:
     """(true identity, track id) of each thing in each frame, as YouTube-VIS json tells them."""
     annotations = json.loads(tracks.read_text())["annotations"]
     pairs = []
@@ -158,7 +159,7 @@ def tracked_pairs(tracks: Path, length: int, **options) -> list[tuple[int, int]]
     return pairs
 
 
-def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.0, **options) -> dict[str, float]:
+def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.0, **options: Any) -> dict[str, float]:
     """Run the made video with a perfect segmenter through all of it; returns what was measured."""
     answers = made_frames(length, **options)
     memory: list[float] = []
@@ -174,7 +175,7 @@ def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.
     start, processor = time.perf_counter(), time.process_time()
     with VideoReader(source) as reader, VideoSaver(output, "made", reader, Asked(("overlay", "coco")), None) as saver:
 
-        def consume(frame, result) -> None:
+        def consume(frame: Frame, result: dict) -> None:
             saver.save(frame, result)
             memory.append(resident_mib())
 

@@ -85,7 +85,6 @@ def _part(name: str, **props: Any) -> gr.HTML:
 def build_app(answerer: Answerer, max_waiting: int) -> Gate:
     """What uvicorn serves: the page behind its gate."""
     page = build_page(answerer).queue(max_size=max_waiting, api_open=False)
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -95,7 +94,7 @@ def build_app(answerer: Answerer, max_waiting: int) -> Gate:
         show_error=False,
         ssr_mode=False,
         enable_monitoring=False,
-        theme=gr.themes.Default(**fonts),
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css_paths=PAGE / "style.css",
         head_paths=PAGE / "head.html",  # of gradio's own parts, which css_paths does not reach
     )

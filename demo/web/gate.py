@@ -13,8 +13,10 @@ from web.limits import Refused
 
 # What the page itself asks for. The rest of what gradio would answer (uploads, files, its own programming interface) is
 # not needed here, so nobody gets it.
-ANSWERED = ("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/assets/", "/static/", "/svelte/")
-ANSWERED += tuple(f"/gradio_api/{asked}" for asked in ("queue/join", "queue/data", "heartbeat/", "reset", "cancel"))
+ANSWERED = (
+    *("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/assets/", "/static/", "/svelte/"),
+    *(f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "heartbeat/", "reset", "cancel")),
+)
 SOURCES = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
 FILE_KEYS = ("path", "_type")  # of gradio's FileData and of its other typed objects
 MAX_PARTS = 10_000  # values of a request's json; the page sends about ten

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,7 +24,7 @@ class BrokenImageError(ValueError):
     """A picture or label file that is missing, truncated or of the wrong size."""
 
 
-def read_image(path: str, image_format: str) -> np.ndarray:
+def read_image(path: str | BinaryIO, image_format: str) -> np.ndarray:
     """File -> uint8 (H, W, 3) in "RGB" or "BGR" order, or (H, W, 1) for "L"; turned upright as its EXIF says.
 
     An alpha channel is dropped; 16-bit gray (0..65535) is scaled to 0..255.
@@ -74,7 +75,7 @@ def check_size(path: str, size: Sequence[int], expected: Sequence[int], source: 
         )
 
 
-def _load(path: str) -> Image.Image:
+def _load(path: str | BinaryIO) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
@@ -83,7 +84,7 @@ def _load(path: str) -> Image.Image:
         raise BrokenImageError(f"{path}: cannot be read as a picture ({error})") from error
 
 
-def _eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
+def _eight_bit(pixels: np.ndarray, path: str | BinaryIO) -> np.ndarray:
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise BrokenImageError(f"{path}: gray values from {low} to {high} do not fit 16 bits")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import detectron2
 import numpy as np
 import pytest
 import torch
@@ -19,11 +17,7 @@ from PIL import Image
 
 from mask2former_ext import add_config
 from mask2former_ext.env import detectron2_provider
-
-ROOT = Path(__file__).resolve().parent.parent
-# The folder of recorded models (`fixtures`) and real images (`data`), which the repository does not hold.
-SHARED = Path(os.environ.get("MASK2FORMER_EXT_SHARED", ROOT.parent / "shared"))
-EMBEDDED = getattr(detectron2, "__embedded__", False)
+from tests.places import ROOT, SHARED
 
 torch.set_num_threads(2)
 

@@ -105,7 +105,7 @@ def test_coco_needs_a_task_with_things(demo, folder, tmp_path, capsys):
     assert "--save coco holds things" in errors(capsys)[0]
 
 
-def test_a_huge_header_a_cut_off_file_and_a_broken_video_are_named_and_the_rest_goes_on(demo, folder, tmp_path, capsys):
+def test_a_huge_header_a_cut_file_and_a_broken_video_do_not_stop_the_rest(demo, folder, tmp_path, capsys):
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
     (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
@@ -134,7 +134,7 @@ def test_unusual_images_are_read_upright_and_in_8_bits(demo, tmp_path):
     assert sizes == {"cmyk": SIZE, "deep": SIZE, "turned": SIZE[::-1]}
 
 
-def test_of_an_animated_image_the_first_picture_is_segmented_and_that_is_said(demo, tmp_path, capsys):
+def test_of_an_animated_image_the_first_picture_is_segmented_with_a_note(demo, tmp_path, capsys):
     first, second = (Image.new("RGB", SIZE[::-1], color) for color in ("red", "blue"))
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
     assert run(demo, [tmp_path / "a.gif"], tmp_path / "out", "--task", "panoptic") == 0

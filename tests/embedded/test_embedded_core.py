@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import EMBEDDED
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, configurable, downgrade_config, get_cfg, upgrade_config
 from detectron2.layers import FrozenBatchNorm2d, ROIAlign, get_norm, paste_masks_in_image
@@ -20,6 +19,8 @@ from detectron2.projects.point_rend.point_features import get_uncertain_point_co
 from detectron2.structures import BitMasks, Boxes, BoxMode, ImageList, Instances, PolygonMasks, pairwise_iou
 from detectron2.utils.events import EventStorage, JSONWriter
 from torch import nn
+
+from tests.places import EMBEDDED
 
 ROOT = Path(__file__).resolve().parents[2]
 only_embedded = pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 does otherwise")
@@ -96,7 +97,7 @@ class Scaled:
         return {"seed": cfg.SEED}
 
 
-def test_a_configurable_takes_arguments_or_a_config_and_arguments_that_overrule_it():
+def test_a_configurable_takes_arguments_or_a_config_that_they_overrule():
     cfg = get_cfg()
     cfg.SEED = 5
     assert (Scaled(3).value, Scaled(cfg).value, Scaled(cfg, factor=10).value) == (6, 10, 50)
@@ -105,7 +106,7 @@ def test_a_configurable_takes_arguments_or_a_config_and_arguments_that_overrule_
 # --------------------------------------------------------------------------------------------------------- structures
 
 
-def test_iou_of_a_box_with_its_left_half_is_one_half_and_of_two_points_is_zero():
+def test_iou_with_the_left_half_is_one_half_and_of_two_points_zero():
     boxes, others = Boxes(torch.tensor([[0, 0, 4, 2], [1, 1, 1, 1]])), Boxes(torch.tensor([[0, 0, 2, 2], [1, 1, 1, 1]]))
     assert pairwise_iou(boxes, others).tolist() == [[0.5, 0], [0, 0]]
 
@@ -114,7 +115,7 @@ def test_a_box_of_integers_stays_of_its_type_when_converted():
     assert BoxMode.convert((1, 2, 3, 4), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) == (1, 2, 4, 6)
 
 
-def test_a_mask_s_box_ends_one_past_its_last_pixel_and_an_empty_mask_s_is_zero():
+def test_a_masks_box_ends_one_past_its_last_pixel_an_empty_ones_is_zero():
     masks = torch.zeros(2, 5, 6, dtype=torch.bool)
     masks[0, 1:3, 2:6] = True
     assert BitMasks(masks).get_bounding_boxes().tensor.tolist() == [[2, 1, 6, 3], [0, 0, 0, 0]]
@@ -202,7 +203,7 @@ def small_backbone(name: str, **resnet: object) -> nn.Module:
     return build_backbone(cfg)
 
 
-def test_resnet_maps_have_strides_4_to_32_and_the_first_two_parts_are_frozen():
+def test_resnet_maps_have_strides_4_to_32_and_two_parts_are_frozen():
     backbone = small_backbone("build_resnet_backbone")
     shapes = {name: tuple(feature.shape[1:]) for name, feature in backbone(torch.rand(1, 3, 64, 96)).items()}
     assert shapes == {"res2": (64, 16, 24), "res3": (128, 8, 12), "res4": (256, 4, 6), "res5": (512, 2, 3)}

@@ -202,7 +202,7 @@ def test_the_test_loader_with_workers_gives_every_record_in_order():
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_train_loader_follows_its_sampler_whatever_the_number_of_workers(num_workers: int):
+def test_the_train_loader_follows_its_sampler_with_any_number_of_workers(num_workers: int):
     loader = build_detection_train_loader(
         dataset=list(range(10)),
         mapper=lambda x: x,

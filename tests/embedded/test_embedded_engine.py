@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EMBEDDED
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import (
     DefaultTrainer,
@@ -29,6 +28,8 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
+
+from tests.places import EMBEDDED
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="processes without a GPU are tested")
 

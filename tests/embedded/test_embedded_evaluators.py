@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import EMBEDDED
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, COCOPanopticEvaluator, LVISEvaluator, SemSegEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco, instances_to_coco_json
 from detectron2.structures import Boxes, Instances
 from PIL import Image
+
+from tests.places import EMBEDDED
 
 SIDE = 8
 INPUT = {"file_name": "a.jpg", "image_id": 1, "height": SIDE, "width": SIDE}
@@ -88,7 +89,7 @@ def test_mask_and_box_are_scored_apart(dataset):
     assert results["segm"]["AP50"] == results["bbox"]["AP75"] == pytest.approx(100)
 
 
-def test_average_precision_is_nan_for_sizes_without_truth_and_without_any_prediction(dataset):
+def test_average_precision_is_nan_without_truth_or_any_prediction(dataset):
     found = evaluate(COCOEvaluator(dataset), {"instances": instances(LEFT, [0.0, 0.0, 4.0, 8.0])})
     nothing = evaluate(COCOEvaluator(dataset), {"instances": instances(LEFT, [0.0, 0.0, 4.0, 8.0])[:0]})
     assert math.isnan(found["segm"]["APl"]) and math.isnan(nothing["bbox"]["AP"])

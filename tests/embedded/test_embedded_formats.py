@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EMBEDDED
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data.datasets import load_coco_json, load_sem_seg, load_voc_instances, register_coco_instances
@@ -17,6 +16,8 @@ from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json, merge_to_panoptic
 from PIL import Image
 from pycocotools import mask as mask_util
+
+from tests.places import EMBEDDED
 
 embedded_only = pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 needs packages for this that few have")
 

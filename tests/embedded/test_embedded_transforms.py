@@ -155,6 +155,6 @@ def test_an_input_that_lacks_what_an_augmentation_needs_is_named():
         NeedsDepth()(T.AugInput(image(3, 5)))
 
 
-def test_the_text_of_an_augmentation_shows_arguments_that_differ_from_the_default():
+def test_the_text_of_an_augmentation_shows_what_is_not_the_default():
     assert str(T.RandomFlip()) == "RandomFlip()"
     assert str(T.RandomCrop("relative", (0.5, 0.5))) == "RandomCrop(crop_type='relative', crop_size=(0.5, 0.5))"

@@ -69,14 +69,14 @@ def test_the_real_detectron2_is_built_where_it_can_be():
     assert steps.done == ["probe", "build"]
 
 
-def test_without_a_route_the_embedded_detectron2_is_taken_and_the_reason_kept():
+def test_without_a_route_the_embedded_one_is_taken_and_the_reason_kept():
     steps = FakeSteps(obstacle="no route")
     choice = bootstrap.choose_detectron2(steps)
     assert (choice["kind"], choice["why"]) == ("embedded", "no route")
     assert steps.done == ["probe", "embed"]
 
 
-def test_a_failed_build_falls_through_to_the_embedded_one_and_names_the_log(capsys):
+def test_a_failed_build_falls_through_to_the_embedded_one_with_its_log(capsys):
     steps = FakeSteps(build_works=False)
     assert bootstrap.choose_detectron2(steps)["kind"] == "embedded"
     assert steps.done == ["probe", "build", "embed"]

@@ -36,7 +36,7 @@ def test_an_anchor_has_the_area_and_the_ratio_asked_for():
     torch.testing.assert_close(anchors[:, 2:], -anchors[:, :2])
 
 
-def test_anchors_stand_row_by_row_at_every_cell_with_those_of_a_cell_together():
+def test_anchors_stand_row_by_row_with_those_of_a_cell_together():
     grid = AnchorGrid([[2, 4]], [[1.0]], strides=[8], offset=0.0)
     (anchors,) = grid([(2, 2)])
     centres = ((anchors[:, :2] + anchors[:, 2:]) / 2).tolist()

@@ -183,7 +183,7 @@ def names_and_seeds(batches: Any, count: int) -> list[tuple[str, int]]:
     return [(image["file_name"], image["sampling_seed"]) for batch in islice(iter(batches), count) for image in batch]
 
 
-def test_two_runs_of_one_seed_see_the_same_images_with_the_same_sampling_seeds(cfg: CfgNode) -> None:
+def test_two_runs_of_one_seed_see_the_same_images_and_sampling_seeds(cfg: CfgNode) -> None:
     first, second = (names_and_seeds(build_train_loader(cfg), 3) for _ in range(2))
     assert first == second
 

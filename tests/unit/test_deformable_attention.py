@@ -70,7 +70,7 @@ def test_gradients_agree_with_finite_differences():
     assert torch.autograd.gradcheck(attend, arguments(grad=True))
 
 
-def test_gradients_agree_with_finite_differences_for_one_image_one_head_one_level():
+def test_gradients_are_finite_differences_for_one_image_head_and_level():
     inputs = arguments(batch=1, heads=1, channels=1, points=1, levels=[(3, 5)], grad=True)
     assert torch.autograd.gradcheck(lambda *tensors: attend(*tensors, levels=[(3, 5)]), inputs)
 

@@ -143,7 +143,7 @@ def test_too_many_skipped_steps_in_a_row_stop_training():
         run_steps([1.0, float("nan"), float("nan")], max_nonfinite_steps=2)
 
 
-def test_in_float16_a_gradient_counts_as_not_finite_once_the_scale_is_down_to_1():
+def test_in_float16_a_gradient_counts_as_not_finite_once_the_scale_is_1():
     # The scale starts at 2 ** 16 and is halved 16 times, in steps 0 to 15; steps 16 and 17 are the two that count.
     with pytest.raises(FloatingPointError, match="step 17 skipped, 2 in a row: the gradient's norm is nan"):
         run_steps(["root"] * 20, max_nonfinite_steps=2, precision=torch.float16)

@@ -161,7 +161,7 @@ def evaluate(evaluator: object, outputs: list[dict] | None = None) -> dict:
     return evaluator.evaluate()
 
 
-def test_panoptic_data_alone_gives_every_metric_and_a_perfect_prediction_100(register, tmp_path):
+def test_panoptic_data_gives_every_metric_and_a_perfect_prediction_100(register, tmp_path):
     results = evaluate(build_evaluator(config(), register(write_panoptic(tmp_path))))
     assert list(results) == ["panoptic_seg", "bbox", "segm", "sem_seg"]
     figures = [results[task][key] for task, key in HEADLINES]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SHARED
 from detectron2.config import get_cfg
 
 from mask2former_ext.config import add_config, load_config
 from mask2former_ext.interop.config_keys import get_key, leaves
 from mask2former_ext.interop.safe_yaml import evaluate_comprehension, read_yaml
+from tests.places import SHARED
 
 UPSTREAM = """
 MODEL:

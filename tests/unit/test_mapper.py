@@ -88,13 +88,13 @@ def test_labels_above_255_are_read(image_path: str, tmp_path: Path) -> None:
     assert result["instances"].gt_classes.tolist() == [800]
 
 
-def test_semantic_targets_are_made_from_a_panoptic_png_where_there_are_no_label_files(image_path: str) -> None:
+def test_semantic_targets_come_from_a_panoptic_png_without_label_files(image_path: str) -> None:
     ids = np.where(MASK, 7, 8)
     record = panoptic_record(image_path, ids, [segment(7, 2), segment(8, 2)])
     assert mapper(targets="semantic")(record)["sem_seg"].unique().tolist() == [2]
 
 
-def test_instance_targets_are_the_things_of_a_panoptic_png_where_there_are_no_annotations(image_path: str) -> None:
+def test_instance_targets_are_a_panoptic_pngs_things_without_annotations(image_path: str) -> None:
     record = panoptic_record(image_path, np.where(MASK, 7, 8), [segment(7, 2), segment(8, 5, isthing=False)])
     assert mapper(targets="instance")(record)["instances"].gt_classes.tolist() == [2]
 
@@ -174,7 +174,7 @@ def test_the_record_is_left_as_it_was(image_path: str, cfg: CfgNode) -> None:
     assert record == instance_record(image_path, POLYGON)
 
 
-def test_a_test_example_keeps_the_size_of_its_file_and_the_way_to_its_truth(image_path: str, cfg: CfgNode) -> None:
+def test_a_test_example_keeps_its_files_size_and_the_way_to_its_truth(image_path: str, cfg: CfgNode) -> None:
     cfg.INPUT.MIN_SIZE_TEST = 12
     result = Mapper(cfg, False)({**panoptic_record(image_path, MASK * 1, [segment(1, 0)]), "image_id": 9})
     assert result["image"].shape == (3, 12, 16) and (result["height"], result["width"]) == (HEIGHT, WIDTH)

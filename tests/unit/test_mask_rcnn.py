@@ -129,7 +129,7 @@ def select(probs: list, boxes: list, **options):
     return heads.select(logits, deltas, torch.tensor(boxes, dtype=torch.float32), (100, 100))
 
 
-def test_boxes_of_one_class_suppress_each_other_and_those_of_another_do_not():
+def test_boxes_of_one_class_suppress_each_other_those_of_another_do_not():
     found = select([[0.9, 0, 0], [0, 0.8, 0], [0.7, 0, 0]], [[0, 0, 10, 10]] * 3)
     assert found.classes.tolist() == [0, 1]
     assert found.scores.tolist() == pytest.approx([0.9, 0.8])
@@ -157,7 +157,7 @@ def test_boxes_and_masks_are_at_the_size_that_is_asked_for():
 @pytest.mark.parametrize(
     "nothing", [("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 1000), ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)]
 )
-def test_no_proposals_or_no_detections_give_empty_results_of_the_right_types(nothing):
+def test_no_proposals_or_detections_give_empty_results_of_right_types(nothing):
     found = tiny_model(*nothing)([an_input()])[0]["instances"]
     assert len(found) == 0 and found.pred_boxes.tensor.shape == (0, 4)
     assert found.pred_masks.shape == (0, 140, 150) and found.pred_masks.dtype == torch.bool
@@ -173,7 +173,7 @@ def test_without_masks_it_is_faster_rcnn():
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def test_a_quarter_of_the_regions_at_most_are_objects_and_the_truth_is_among_them():
+def test_at_most_a_quarter_of_the_regions_are_objects_truth_among_them():
     heads = tiny_model().roi_heads
     truth = tiny_model().truth(an_input(((10, 10, 50, 40),)), "photo.jpg")
     proposals = torch.tensor([[10.0, 10, 50, 40 + 0.01 * k] for k in range(100)] + [[60.0, 40, 99, 69]] * 100)

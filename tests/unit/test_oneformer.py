@@ -167,7 +167,7 @@ def one_of_two_processes(rank: int, folder: str, queries: torch.Tensor, texts: t
     leave_process_group()
 
 
-def test_contrastive_loss_and_gradients_of_two_processes_are_those_of_their_joint_batch(tmp_path):
+def test_contrastive_loss_of_two_processes_is_that_of_their_joint_batch(tmp_path):
     queries, texts = torch.randn(2, 4, 3, 5, dtype=torch.float64)
     mp.spawn(one_of_two_processes, (str(tmp_path), queries, texts), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
@@ -210,7 +210,7 @@ def without_text_part():
     return cfg
 
 
-def test_a_model_without_its_text_part_answers_as_the_one_with_it_and_does_not_train(model, tmp_path):
+def test_a_model_without_its_text_part_answers_the_same_but_cannot_train(model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "whole.pth")
     other, x = build_model(without_text_part()).eval(), an_input(64, 64)
     report = load_weights(other, str(tmp_path / "whole.pth"))

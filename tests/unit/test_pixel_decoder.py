@@ -46,7 +46,7 @@ def test_export_sees_each_attention_layer_as_one_operator():
     assert operators_in(program.graph) == 2
 
 
-def test_compile_sees_each_attention_layer_as_one_operator_and_breaks_nowhere():
+def test_compile_sees_an_attention_layer_as_one_operator_without_breaks():
     graphs = []
 
     def backend(module, _):

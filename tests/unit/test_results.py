@@ -84,7 +84,7 @@ def test_label_files_of_more_than_255_classes_have_16_bits():
     assert labels.dtype == np.uint16 and labels.tolist() == [[299, 65535]]
 
 
-def test_instances_come_best_first_and_the_better_one_lies_on_top_of_the_label_file():
+def test_instances_come_best_first_and_the_better_lies_on_top_in_labels():
     found = instance_segmentation(instances((1, 0.6, (0, 0, 8, 6)), (2, 0.9, (0, 0, 2, 2))), METADATA)
     assert [(s.name, round(s.score, 1), s.area) for s in found.segments] == [("cat", 0.9, 4), ("dog", 0.6, 48)]
     assert found.labels()[0, 0] == 1 and found.labels()[5, 7] == 2

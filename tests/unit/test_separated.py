@@ -196,7 +196,7 @@ def test_labels_are_0_on_things_1_and_up_on_stuff_and_ignored_on_void(folder: Pa
     assert labels.dtype == torch.int64 and (labels.numpy() == LABELS).all()
 
 
-def test_things_of_panoptic_truth_have_their_classes_boxes_and_visible_masks(folder: Path) -> None:
+def test_things_of_panoptic_truth_have_classes_boxes_and_visible_masks(folder: Path) -> None:
     instances = example(config(folder, "panoptic"))["instances"]
     order = instances.gt_classes.argsort()
     assert instances.gt_classes[order].tolist() == [0, 1]

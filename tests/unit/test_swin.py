@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from conftest import SHARED
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from torch.nn import functional as F
@@ -21,6 +20,7 @@ from mask2former_ext.layers.swin import (
     split_into_windows,
 )
 from mask2former_ext.models.backbones import add_backbone_config
+from tests.places import SHARED
 
 KEYS = SHARED / "fixtures" / "keys"
 TINY = {"embed_dim": 8, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4), "window_size": 3}

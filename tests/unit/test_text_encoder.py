@@ -58,7 +58,7 @@ def test_a_text_that_is_too_long_is_cut_and_said_once(vocabulary, caplog):
     assert [record.message.count("18 tokens too long") for record in caplog.records] == [1]
 
 
-def test_an_embedding_is_that_of_the_sentence_whatever_stands_behind_its_end():
+def test_an_embedding_is_the_sentences_whatever_stands_behind_its_end():
     encoder, sentence = an_encoder(), [98, 5, 7, 99]
     behind = torch.tensor([[*sentence, 0, 0], [*sentence, 3, 4]])
     first, second = encoder(behind)

@@ -75,7 +75,7 @@ def test_statistics_of_frozen_stages_stay():
     assert model.body["layer2"][0].bn1.running_mean.any()
 
 
-def test_freezing_takes_the_embeddings_and_the_first_quarters_of_the_blocks_of_a_vit():
+def test_freezing_a_vit_takes_embeddings_and_first_quarters_of_blocks():
     model = TimmFeatures("vit_tiny_patch16_224", freeze_at=3)
     vit = model.body.model
     assert not vit.pos_embed.requires_grad and not vit.patch_embed.proj.weight.requires_grad

@@ -32,7 +32,7 @@ def square(x: int, y: int = 20, k: int = 0) -> tuple[int, tuple[int, int, int, i
     return k, (x, y, x + 10, y + 10), True
 
 
-def test_a_moving_square_keeps_its_number_though_segments_change_their_order():
+def test_a_moving_square_keeps_its_number_when_segments_change_order():
     tracker = Tracker()
     first = track_ids(tracker, square(0), square(60))
     assert track_ids(tracker, square(57), square(3)) == first[::-1]
@@ -80,7 +80,7 @@ def test_a_thing_whose_class_wavers_keeps_its_number():
     assert track_ids(tracker, square(1, k=3)) == [first]
 
 
-def test_a_thing_of_another_class_in_the_place_of_one_that_has_gone_on_is_a_new_one():
+def test_a_thing_of_another_class_in_an_old_ones_place_is_a_new_one():
     tracker = Tracker()
     (first,) = track_ids(tracker, square(0, k=0))
     ids = track_ids(tracker, square(2, k=3), square(3, 34, k=0))
@@ -89,7 +89,7 @@ def test_a_thing_of_another_class_in_the_place_of_one_that_has_gone_on_is_a_new_
 
 
 @pytest.mark.parametrize(("color", "known"), [((200, 30, 30), True), ((30, 30, 200), False)])
-def test_a_sliver_that_comes_out_where_the_middle_was_not_is_known_by_its_colour(color, known):
+def test_a_sliver_that_comes_out_elsewhere_is_known_by_its_color(color, known):
     """Its middle is 18 px from where it should be, and the mask that was there does not meet it."""
     tracker = Tracker()
     image = np.zeros((*SIZE, 3), dtype=np.uint8)

@@ -83,7 +83,7 @@ def test_probabilities_that_are_none_are_refused(probabilities: dict, said: str)
         task_probabilities(config(**probabilities))
 
 
-def test_what_the_truth_cannot_teach_is_left_to_the_other_tasks_in_proportion() -> None:
+def test_tasks_that_truth_cannot_teach_leave_their_share_to_the_others() -> None:
     asked = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
     both = {"file_name": "", "sem_seg_file_name": "", "annotations": []}
     assert teachable(both, asked) == pytest.approx({"semantic": 0.25, "instance": 0.75})
@@ -195,7 +195,7 @@ def test_without_a_thing_among_the_classes_no_instances_are_learned(root: Path) 
     assert "semantic 0.50, panoptic 0.50; no truth for instance: left out" in banner(cfg, eval_only=False)
 
 
-def test_images_without_an_instance_are_left_out_where_instances_are_all_they_could_teach(root: Path) -> None:
+def test_images_without_an_instance_are_left_out_of_instance_only_truth(root: Path) -> None:
     path = root / "shapes" / "instances_train.json"
     content = json.loads(path.read_text())
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
@@ -236,7 +236,7 @@ def test_real_data_trains_what_its_truth_can_teach(real_data_dir: Path, entry: d
 # What is said before training.
 
 
-def test_the_banner_names_the_tasks_of_each_training_set_and_what_is_left_out(root: Path) -> None:
+def test_the_banner_names_each_training_sets_tasks_and_what_is_left_out(root: Path) -> None:
     cfg = prepared(root, "only_semantic", "shapes_train", SEMANTIC=0.5, INSTANCE=0.25, PANOPTIC=0.25)
     lines = [" ".join(line.split()) for line in banner(cfg, eval_only=False).splitlines()]
     assert "teaches only_semantic: semantic 1.00; no truth for instance, panoptic: left out" in lines

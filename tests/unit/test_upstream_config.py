@@ -114,7 +114,7 @@ def test_a_published_backbone_that_is_not_here_is_named(write_yaml, name):
         load_config(write_yaml(ONEFORMER), ["MODEL.BACKBONE.NAME", name])
 
 
-def test_what_only_detectron2s_optimizer_reads_does_not_reach_a_mask_classifier(write_yaml):
+def test_keys_of_detectron2s_optimizer_do_not_reach_a_mask_classifier(write_yaml):
     overrides = ["SOLVER.BIAS_LR_FACTOR", "2.0", "SOLVER.WEIGHT_DECAY_BIAS", "0.3"]
     solver = load_config(write_yaml(UPSTREAM), overrides).SOLVER
     assert (solver.BIAS_LR_FACTOR, solver.WEIGHT_DECAY_BIAS) == (1.0, None)

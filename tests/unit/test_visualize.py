@@ -117,7 +117,7 @@ def test_unlabelled_pixels_stay_and_the_legend_tells_shares(image, written):
     assert (drawn[: SIZE[0], 410:] == 128).all()
 
 
-def test_classes_of_one_image_differ_in_colour_though_the_palette_is_smaller_than_the_class_count(image):
+def test_classes_of_one_image_differ_in_color_with_a_small_palette(image):
     class_map = np.full(SIZE, 3)
     class_map[:200] = 19  # the palette has 16 colours
     drawn = draw_semantic(image, class_map, METADATA)

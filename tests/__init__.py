@@ -1,0 +1,1 @@
+"""The tests, and in the files of this folder what they share."""

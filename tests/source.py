@@ -1,0 +1,70 @@
+"""The sources of this repository as the rules of tests/house read them: files, imports, words, functions."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from tests.places import ROOT
+
+PACKAGE = ROOT / "mask2former_ext"
+
+
+def python_files(*places: str) -> list[Path]:
+    """The Python files at or below these places of the checkout, none of them empty of files."""
+    files = []
+    for place in places:
+        below = sorted((ROOT / place).rglob("*.py")) if (ROOT / place).is_dir() else [ROOT / place]
+        assert below and below[0].is_file(), f"{place} holds no Python file"
+        files += below
+    return files
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all that a file imports, wherever in it: modules, and `module.name` of what comes from one."""
+    names = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{shown(path)}:{node.lineno}: a relative import; write the full name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def lies_in(name: str, *places: str) -> bool:
+    """Whether a dotted name is one of these places or lies in one of them."""
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def words_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of identifiers and strings in a file; docstrings and comments are prose and left out."""
+    prose = {id(node.value) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree_of(path)):
+        line = getattr(node, "lineno", 0)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield line, node.value
+        elif isinstance(node, ast.ImportFrom):
+            yield line, node.module or ""
+        for field in ("id", "attr", "name", "arg", "asname"):
+            if isinstance(word := getattr(node, field, None), str):
+                yield line, word
+
+
+def functions_of(path: Path) -> Iterator[tuple[str, int]]:
+    """(name, number of lines) of each function and method of a file."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None, "ast.parse gives every function its last line"
+            yield node.name, node.end_lineno - node.lineno + 1

@@ -30,7 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mask2former_ext as m
-from mask2former_ext.contract import ANSWERS, answered_tasks
+from mask2former_ext.contract import TASKS, answered_tasks, contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.inference.saving import KINDS, Asked, ImageSaver, VideoSaver
 from mask2former_ext.inference.segmentation import check_classes
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, metavar="DIR")
     parser.add_argument(
-        "--task", choices=[*ANSWERS, "all"], help="default: the tasks that the model answers; all: side by side"
+        "--task", choices=[*TASKS, "all"], help="default: the tasks that the model answers; all: side by side"
     )
     parser.add_argument(
         "--confidence-threshold",
@@ -145,10 +145,8 @@ def configure(args: argparse.Namespace) -> Any:
         raise ValueError("MODEL.WEIGHTS is empty; a trained model is named by --opts MODEL.WEIGHTS FILE")
     if args.device is not None:
         cfg.MODEL.DEVICE = args.device
-    tasks = cfg.MODEL.MASK_CLASSIFIER
     if args.task is not None:
-        for task in ANSWERS:
-            tasks[f"{task.upper()}_ON"] = args.task in (task, "all")
+        contract_of(cfg).choose_tasks(cfg, TASKS if args.task == "all" else (args.task,))
     answered = answered_tasks(cfg)
     if args.task not in (None, "all", *answered):
         raise ValueError(f"--task {args.task}: {cfg.MODEL.META_ARCHITECTURE} answers {', '.join(answered)} alone")

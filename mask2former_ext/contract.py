@@ -87,6 +87,11 @@ class Contract:
         return 0
 
     @classmethod
+    def config_for_weights(cls, cfg: CfgNode, names: Callable[[], Iterable[str]]) -> CfgNode:
+        """`cfg`, or a copy that builds what the weights hold beyond it; `names` reads their tensors' names."""
+        return cfg
+
+    @classmethod
     def learning_rate_factor(cls, name: str, cfg: CfgNode) -> float:
         """What SOLVER.BASE_LR is multiplied by for the parameter `name`, "module.module.parameter"."""
         return cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in name.split(".") else 1.0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 import mask2former_ext as m
-from mask2former_ext.contract import separates_classes
+from mask2former_ext.contract import contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.inference import drawing as visualize
 from mask2former_ext.inference.label_places import label_centres
@@ -60,9 +60,8 @@ class Answerer:
             return 0.0
         if task == "instance":
             return DEFAULT_INSTANCE_SCORE
-        cfg = self.predictors[model].cfg.MODEL
-        merged = separates_classes(self.predictors[model].cfg)
-        return cfg.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH if merged else cfg.MASK_CLASSIFIER.MIN_CLASS_PROB
+        cfg = self.predictors[model].cfg
+        return contract_of(cfg).default_threshold(task, cfg)
 
     def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
         """What viewer.js shows: `message` and `error`, and of a file that could be read what was found in it.

@@ -13,9 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from mask2former_ext.contract import answered_tasks, is_task_conditioned, separates_classes
+from mask2former_ext.contract import contract_of
 from mask2former_ext.data.image_io import FORMATS
-from mask2former_ext.data.tasks import TARGETS, UNIFIED, task_probabilities
+from mask2former_ext.data.tasks import TARGETS, task_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
         raise ValueError("DATASETS.TRAIN is empty; training needs a data set")
     _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, TARGETS)
     task_probabilities(cfg)
-    _check_task_of_model(cfg)
+    _check_targets_of_model(cfg)
     _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
     if cfg.SOLVER.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")
@@ -76,20 +76,13 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
         )
 
 
-def _check_task_of_model(cfg: CfgNode) -> None:
-    """A model that is told its task learns several; one that is not cannot. One that separates its classes learns
-    things, and stuff if it answers more than instances."""
-    if separates_classes(cfg):
-        needed = "instance" if answered_tasks(cfg) == ["instance"] else "panoptic"
-        if needed != cfg.INPUT.TARGETS:
-            raise ValueError(
-                f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} learns from '{needed}'"
-            )
-        return
-    told = is_task_conditioned(cfg)
-    if told != (cfg.INPUT.TARGETS == UNIFIED):
-        rule = f"needs '{UNIFIED}'" if told else f"is not told its task, as '{UNIFIED}' supposes"
-        raise ValueError(f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} {rule}")
+def _check_targets_of_model(cfg: CfgNode) -> None:
+    kinds = contract_of(cfg).target_kinds(cfg)
+    if cfg.INPUT.TARGETS not in kinds:
+        raise ValueError(
+            f"INPUT.TARGETS is '{cfg.INPUT.TARGETS}', but {cfg.MODEL.META_ARCHITECTURE} learns from "
+            + " or ".join(f"'{kind}'" for kind in kinds)
+        )
 
 
 def _check_choice(key: str, value: str, known: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from mask2former_ext.data.checks import check_datasets, records_of
 from mask2former_ext.data.loader import build_train_loader
 from mask2former_ext.data.mapper import Mapper
-from mask2former_ext.data.prepare import class_heads, learned_classes, prepare_data
+from mask2former_ext.data.prepare import learned_classes, prepare_data
 from mask2former_ext.data.separated import metadata_for
 from mask2former_ext.data.sets.custom import register_custom
 from mask2former_ext.data.sets.published import class_names, num_classes, register_all, register_shapes
@@ -12,7 +12,6 @@ __all__ = [
     "Mapper",
     "build_train_loader",
     "check_datasets",
-    "class_heads",
     "class_names",
     "learned_classes",
     "metadata_for",

@@ -22,7 +22,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch.nn import functional as F
 
-from mask2former_ext.contract import separates_classes
+from mask2former_ext.contract import contract_of, separates_classes
 from mask2former_ext.data.annotations import annotated_boxes, annotated_masks
 from mask2former_ext.data.augmentation import (
     build_test_augmentations,
@@ -120,8 +120,7 @@ class Mapper:
         jitter = cfg.INPUT.AUGMENTATION == "large_scale_jitter"
         of_model: dict[str, Any] = {}
         if cfg.INPUT.TARGETS == UNIFIED:
-            # The remaining queries are compared with learned texts.
-            length = cfg.MODEL.ONEFORMER.NUM_QUERIES - cfg.MODEL.ONEFORMER.TEXT_ENCODER.NUM_CONTEXT
+            length = contract_of(cfg).texts_per_image(cfg)
             of_model = {"text_length": length, "text_classes": class_names(cfg.DATASETS.TRAIN[0])}
         if separates_classes(cfg):
             ignore_label = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE

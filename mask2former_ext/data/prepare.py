@@ -1,13 +1,10 @@
-"""Make the data sets of a configuration known, and say which classes its model learns from one.
-
-`heads` are the sections of MODEL that hold a number of classes: of all, or of things and of labels (`data.separated`).
-"""
+"""Make the data sets of a configuration known, and say which classes its model learns from one."""
 
 from __future__ import annotations
 
 from detectron2.config import CfgNode
 
-from mask2former_ext.contract import answered_tasks, separates_classes
+from mask2former_ext.contract import contract_of
 from mask2former_ext.data.separated import is_separated, metadata_for
 from mask2former_ext.data.sets import custom
 from mask2former_ext.data.sets.published import class_names, register_all
@@ -21,7 +18,7 @@ def prepare_data(cfg: CfgNode) -> None:
     register_all(cfg.DATASETS.ROOT)
     custom.register_custom(cfg)
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    if not names or all(cfg.MODEL[head].NUM_CLASSES for head in class_heads(cfg)):
+    if not names or all(cfg.MODEL[head].NUM_CLASSES for head in contract_of(cfg).class_heads(cfg)):
         return
     frozen = cfg.is_frozen()
     cfg.defrost()
@@ -31,28 +28,20 @@ def prepare_data(cfg: CfgNode) -> None:
         cfg.freeze()
 
 
-def class_heads(cfg: CfgNode) -> list[str]:
-    if not separates_classes(cfg):
-        return ["MASK_CLASSIFIER"]
-    return ["ROI_HEADS", "SEM_SEG_HEAD"] if "semantic" in answered_tasks(cfg) else ["ROI_HEADS"]
-
-
 def learned_classes(cfg: CfgNode, dataset_name: str) -> dict[str, list[str]]:
-    """Head -> names of the classes that the model of `cfg` learns from a data set, in order.
+    """Class head (see `Contract.class_heads`) -> names of the classes that it learns from a data set, in order.
 
-    Where classes are separated these are the things, and of a semantic head "things" and the stuff, or nothing where
-    the data set knows no stuff. Raises ValueError if the data set has no classes, or no such numbering.
+    Labels are "things" and the stuff, or nothing where the data set knows no stuff. Raises ValueError if the data set
+    has no classes, or no such numbering.
     """
     names, metadata = class_names(dataset_name), metadata_for(cfg, dataset_name)
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if not separates_classes(cfg) and is_separated(metadata):
+    architecture, heads = cfg.MODEL.META_ARCHITECTURE, contract_of(cfg).class_heads(cfg)
+    if "all" in heads.values() and is_separated(metadata):
         raise ValueError(
             f"data set '{dataset_name}' numbers things and stuff apart, but {architecture} knows all classes by one "
             "numbering; COCO has it as coco_2017_{train,val}_panoptic"
         )
-    if not separates_classes(cfg):
-        return {"MASK_CLASSIFIER": names}
-    if not metadata.get("thing_classes"):
+    if "things" in heads.values() and not metadata.get("thing_classes"):
         raise ValueError(f"data set '{dataset_name}' has no class that is a thing, of which {architecture} learns")
-    kinds = {"ROI_HEADS": metadata.thing_classes, "SEM_SEG_HEAD": metadata.get("stuff_classes") or []}
-    return {head: list(kinds[head]) for head in class_heads(cfg)}
+    of_kind = {"all": names, "things": metadata.get("thing_classes"), "labels": metadata.get("stuff_classes") or []}
+    return {head: list(of_kind[kind]) for head, kind in heads.items()}

@@ -7,6 +7,8 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
+from mask2former_ext.contract import contract_of
+
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.GroupNorm,
@@ -16,19 +18,16 @@ _NORMS = (
 )
 # Learned positions take no weight decay, wherever they stand.
 _POSITIONS = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed")
-# What OneFormer's queries start from.
-_INITIAL_QUERIES = {"task_mlp", "class_input_proj", "class_transformer"}
 
 
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
     """Trainable parameters, each once, grouped by (learning rate, weight decay).
 
-    Under a module named `backbone` the learning rate is BASE_LR x BACKBONE_MULTIPLIER, under those that OneFormer's
-    queries start from BASE_LR x INITIAL_QUERIES_MULTIPLIER. Norms take WEIGHT_DECAY_NORM, embeddings
-    WEIGHT_DECAY_EMBED, learned positions none. What is called `bias` learns at BIAS_LR_FACTOR times the rate and,
-    unless it is None, with WEIGHT_DECAY_BIAS, in norms too (Detectron2's rule).
+    The learning rate is BASE_LR times the factor that the model of `cfg` names (`Contract.learning_rate_factor`). Norms
+    take WEIGHT_DECAY_NORM, embeddings WEIGHT_DECAY_EMBED, learned positions none. What is called `bias` learns at
+    BIAS_LR_FACTOR times the rate and, unless it is None, with WEIGHT_DECAY_BIAS, in norms too (Detectron2's rule).
     """
-    solver = cfg.SOLVER
+    solver, contract = cfg.SOLVER, contract_of(cfg)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[int] = set()
     for module_name, module in model.named_modules():
@@ -36,7 +35,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            rate = solver.BASE_LR * _multiplier(solver, module_name)
+            rate = solver.BASE_LR * contract.learning_rate_factor(f"{module_name}.{name}", cfg)
             if isinstance(module, nn.Embedding):
                 decay = solver.WEIGHT_DECAY_EMBED
             elif isinstance(module, _NORMS):
@@ -50,13 +49,6 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
                 decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
-
-
-def _multiplier(solver: CfgNode, module_name: str) -> float:
-    within = module_name.split(".")
-    if "backbone" in within:
-        return solver.BACKBONE_MULTIPLIER
-    return solver.INITIAL_QUERIES_MULTIPLIER if _INITIAL_QUERIES.intersection(within) else 1.0
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -15,8 +15,8 @@ from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import load_config
 from mask2former_ext.config.checks import check_model, check_training, tell_unread, use_available_device
-from mask2former_ext.contract import answered_tasks
-from mask2former_ext.data import class_heads, learned_classes, metadata_for, prepare_data, records_of
+from mask2former_ext.contract import answered_tasks, contract_of
+from mask2former_ext.data import learned_classes, metadata_for, prepare_data, records_of
 from mask2former_ext.data.tasks import UNIFIED, task_probabilities, taught_by
 from mask2former_ext.env import detectron2_provider
 
@@ -107,12 +107,13 @@ def _taught_tasks(cfg: CfgNode) -> str:
 
 
 def _classes(cfg: CfgNode, dataset_name: str | None) -> str:
+    heads = contract_of(cfg).class_heads(cfg)
     if dataset_name is None:
-        return ", ".join(str(cfg.MODEL[head].NUM_CLASSES) for head in class_heads(cfg))
+        return ", ".join(str(cfg.MODEL[head].NUM_CLASSES) for head in heads)
     num_things = len(metadata_for(cfg, dataset_name).get("thing_dataset_id_to_contiguous_id", {}))
-    kind_of = {"MASK_CLASSIFIER": f" ({num_things} things)", "ROI_HEADS": " things", "SEM_SEG_HEAD": " labels"}
+    noun_of = {"all": f" ({num_things} things)", "things": " things", "labels": " labels"}
     return "; ".join(
-        f"{len(names)}{kind_of[head]}: {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")
+        f"{len(names)}{noun_of[heads[head]]}: {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")
         for head, names in learned_classes(cfg, dataset_name).items()
     )
 

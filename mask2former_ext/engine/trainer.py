@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mask2former_ext.config.checks import check_proposals
-from mask2former_ext.contract import ANSWERS, TaskByTask, answered_tasks, is_task_conditioned
+from mask2former_ext.contract import ANSWERS, TaskByTask, contract_of
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
@@ -99,14 +99,21 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
-        """The scores on DATASETS.TEST, in one pass. A model that is told its task is asked for each that is scored."""
-        if is_task_conditioned(cfg):
+        """The scores on DATASETS.TEST, in one pass; none of a model that answers no task.
+
+        A model that reads its task answers each one that is scored.
+        """
+        contract = contract_of(cfg)
+        if not contract.answered_tasks(cfg):
+            logger.info("%s answers no task: nothing is evaluated", cfg.MODEL.META_ARCHITECTURE)
+            return OrderedDict()
+        if contract.reads_task:
             if isinstance(evaluators, DatasetEvaluator):
                 evaluators = [evaluators]
             if evaluators is None:
                 evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
             scored = {task for evaluator in evaluators for task in getattr(evaluator, "tasks", ANSWERS)}
-            model = TaskByTask(model, [task for task in answered_tasks(cfg) if task in scored])
+            model = TaskByTask(model, [task for task in contract.answered_tasks(cfg) if task in scored])
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             logger.info("results\n%s", results_table(results))

@@ -7,7 +7,7 @@ import logging
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
-from mask2former_ext.contract import answered_tasks, separates_classes
+from mask2former_ext.contract import contract_of, separates_classes
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from mask2former_ext.evaluation.truth import DatasetTruth
 
@@ -23,26 +23,26 @@ class TaskEvaluators(DatasetEvaluators):
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> TaskEvaluators:
-    """Evaluators of the tasks that the model answers.
+    """Evaluators of the tasks that the model answers; none for a model that answers none.
 
     AP looks at the cfg.TEST.DETECTIONS_PER_IMAGE best predictions. Predictions are written where `output_dir` says.
     ValueError if the data set has no truth for any of the tasks.
     """
-    asked = answered_tasks(cfg)
+    tasks = contract_of(cfg).answered_tasks(cfg)
+    if not tasks:
+        return TaskEvaluators({})
     truth = DatasetTruth(dataset_name, separated=separates_classes(cfg))
     evaluator_of: dict[str, DatasetEvaluator] = {}
-    if "panoptic" in asked and truth.panoptic is not None:
+    if "panoptic" in tasks and truth.panoptic is not None:
         evaluator_of["panoptic"] = PanopticEvaluator(truth, output_dir)
-    if "instance" in asked and truth.has_instances:
+    if "instance" in tasks and truth.has_instances:
         max_dets = cfg.TEST.DETECTIONS_PER_IMAGE
         evaluator_of["instance"] = InstanceEvaluator(truth, output_dir, max_dets_per_image=max_dets)
-    if "semantic" in asked and truth.has_semantic:
+    if "semantic" in tasks and truth.has_semantic:
         evaluator_of["semantic"] = SemanticEvaluator(truth, output_dir)
     if not evaluator_of:
-        raise ValueError(
-            f"data set {dataset_name} has no truth for what the model is asked: {', '.join(asked) or 'nothing'}"
-        )
-    without = [task for task in asked if task not in evaluator_of]
+        raise ValueError(f"data set {dataset_name} has no truth for what the model is asked: {', '.join(tasks)}")
+    without = [task for task in tasks if task not in evaluator_of]
     if without:
         logger.info("data set %s has no truth for %s: not scored", dataset_name, ", ".join(without))
     return TaskEvaluators(evaluator_of)

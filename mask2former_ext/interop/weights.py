@@ -17,6 +17,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
+from mask2former_ext.contract import contract_of
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.foreign_names import (
     detectron2_resnet_name,
@@ -117,15 +118,12 @@ def load_weights(model: nn.Module, path: str) -> LoadReport:
 
 
 def with_text_part(cfg: CfgNode) -> CfgNode:
-    """`cfg`, or a copy that builds OneFormer's text part because MODEL.WEIGHTS hold it: to be asked before building."""
-    if cfg.MODEL.META_ARCHITECTURE != "OneFormer" or cfg.MODEL.ONEFORMER.TEXT_ENCODER.ENABLED or not cfg.MODEL.WEIGHTS:
+    """`cfg`, or a copy that builds what MODEL.WEIGHTS hold beyond it (`Contract.config_for_weights`)."""
+    if not cfg.MODEL.WEIGHTS:
         return cfg
-    if not any(name.removeprefix("module.").startswith("text_encoder.") for name in read_weights(cfg.MODEL.WEIGHTS)):
-        return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.ONEFORMER.TEXT_ENCODER.ENABLED = True
-    return cfg
+    return contract_of(cfg).config_for_weights(
+        cfg, lambda: [name.removeprefix("module.") for name in read_weights(cfg.MODEL.WEIGHTS)]
+    )
 
 
 def _compare(path: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> LoadReport:

@@ -143,6 +143,11 @@ class MaskClassifier(Segmenter):
     # Probability that a pixel must reach to belong to a panoptic segment (Mask2Former's rule; MaskFormer: 0).
     min_pixel_prob = 0.5
 
+    @classmethod
+    def default_threshold(cls, task: str, cfg: CN) -> float:
+        node = cfg.MODEL.MASK_CLASSIFIER
+        return {"instance": node.MIN_INSTANCE_SCORE, "panoptic": node.MIN_CLASS_PROB}.get(task, 0.0)
+
     def __init__(self, *, criterion: nn.Module, is_thing: Tensor, inference: InferenceOptions, **network: Any):
         """`network`: see `Segmenter`."""
         super().__init__(**network)

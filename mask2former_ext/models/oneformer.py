@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -34,6 +34,8 @@ from mask2former_ext.models.image_model import name_of
 from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
 
 MAX_LOGIT_SCALE = 100.0
+# Modules of what the queries start from.
+INITIAL_QUERIES = {"task_mlp", "class_input_proj", "class_transformer"}
 # Of distinct queries, times the published start: the logits of their attention, and what they get by it.
 DISTINCT_SHARPNESS, DISTINCT_GAIN = 16, 12
 
@@ -169,6 +171,28 @@ class OneFormer(Mask2Former):
 
     reads_task = True
 
+    @classmethod
+    def texts_per_image(cls, cfg: CN) -> int:
+        """The queries less those that are compared with learned texts."""
+        return cfg.MODEL.ONEFORMER.NUM_QUERIES - cfg.MODEL.ONEFORMER.TEXT_ENCODER.NUM_CONTEXT
+
+    @classmethod
+    def learning_rate_factor(cls, name: str, cfg: CN) -> float:
+        """SOLVER.INITIAL_QUERIES_MULTIPLIER of what the queries start from."""
+        if INITIAL_QUERIES.intersection(name.split(".")) and "backbone" not in name.split("."):
+            return cfg.SOLVER.INITIAL_QUERIES_MULTIPLIER
+        return super().learning_rate_factor(name, cfg)
+
+    @classmethod
+    def config_for_weights(cls, cfg: CN, names: Callable[[], Iterable[str]]) -> CN:
+        """With the text part, if the weights hold one."""
+        if cfg.MODEL.ONEFORMER.TEXT_ENCODER.ENABLED or not any(name.startswith("text_encoder.") for name in names()):
+            return cfg
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.ONEFORMER.TEXT_ENCODER.ENABLED = True
+        return cfg
+
     @configurable
     def __init__(
         self,
@@ -196,7 +220,7 @@ class OneFormer(Mask2Former):
     def from_config(cls, cfg: CN) -> dict:
         node = cfg.MODEL.ONEFORMER
         text, width = node.TEXT_ENCODER, node.HIDDEN_DIM
-        num_texts = node.NUM_QUERIES - text.NUM_CONTEXT
+        num_texts = cls.texts_per_image(cfg)
         if num_texts < 1:
             raise ValueError(
                 f"MODEL.ONEFORMER.NUM_QUERIES is {node.NUM_QUERIES}, but must exceed TEXT_ENCODER.NUM_CONTEXT "

@@ -5,6 +5,7 @@ Shapes: B images; K classes; h, w pixels of the predicted logits; H, W pixels of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,18 @@ class PixelClassifier(Segmenter):
         super().__init__(**network)
         self.num_classes, self.stride = num_classes, stride
         self.loss_weight, self.ignore_label = loss_weight, ignore_label
+
+    @classmethod
+    def target_kinds(cls, cfg: CN) -> tuple[str, ...]:
+        return ("semantic",)
+
+    @classmethod
+    def answered_tasks(cls, cfg: CN) -> tuple[str, ...]:
+        return ("semantic",)
+
+    @classmethod
+    def choose_tasks(cls, cfg: CN, tasks: Sequence[str]) -> None:
+        """Leaves no choice."""
 
     @classmethod
     def from_config(cls, cfg: CN) -> dict[str, Any]:

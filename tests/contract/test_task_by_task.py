@@ -141,5 +141,5 @@ def test_instances_asked_for_alone_are_things_as_they_are_beside_panoptic() -> N
 
 def test_a_model_that_is_told_its_task_is_trained_on_unified_targets() -> None:
     check_training(config(), num_processes=1)
-    with pytest.raises(ValueError, match="INPUT.TARGETS is 'panoptic', but Obedient needs 'unified'"):
+    with pytest.raises(ValueError, match="INPUT.TARGETS is 'panoptic', but Obedient learns from 'unified'"):
         check_training(config("INPUT.TARGETS", "panoptic"), num_processes=1)

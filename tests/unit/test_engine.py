@@ -35,6 +35,10 @@ class Parts(nn.Module):
 
 def rate_and_decay(model: nn.Module, parameter: nn.Parameter, **solver) -> tuple[float, float]:
     groups = parameter_groups(solver_config(**solver), model)
+    return rate_and_decay_in(groups, parameter)
+
+
+def rate_and_decay_in(groups: list[dict], parameter: nn.Parameter) -> tuple[float, float]:
     (group,) = [g for g in groups if any(p is parameter for p in g["params"])]
     return group["lr"], group["weight_decay"]
 
@@ -48,9 +52,10 @@ def test_parameters_of_the_backbone_learn_at_the_multiplied_rate():
 @pytest.mark.parametrize("name", ["task_mlp", "class_input_proj", "class_transformer"])
 def test_what_oneformers_queries_start_from_learns_at_its_own_rate(name: str):
     model = nn.ModuleDict({"predictor": nn.ModuleDict({name: nn.Linear(2, 2), "mask_embed": nn.Linear(2, 2)})})
-    rates = [
-        rate_and_decay(model, layer.weight, INITIAL_QUERIES_MULTIPLIER=0.5)[0] for layer in model["predictor"].values()
-    ]
+    cfg = solver_config(INITIAL_QUERIES_MULTIPLIER=0.5)
+    cfg.MODEL.META_ARCHITECTURE = "OneFormer"
+    groups = parameter_groups(cfg, model)
+    rates = [rate_and_decay_in(groups, layer.weight)[0] for layer in model["predictor"].values()]
     assert rates == [pytest.approx(5e-4), 1e-3]
 
 

@@ -23,6 +23,7 @@ class TrainingStep(SimpleTrainer):
     A skipped step is logged with its terms and images and counted as `nonfinite_steps`; `max_nonfinite_steps` of them
     in a row stop training with FloatingPointError. `precision` is the autocast type, float32 for none; float16 scales
     the loss, and a gradient that is not finite counts once the scale has fallen to 1: before that the scale may be why.
+    All gradients together are scaled down to the norm `max_norm` (None: any); `norm_type` is p of the p-norm.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class TrainingStep(SimpleTrainer):
         *,
         precision: torch.dtype = torch.float32,
         max_norm: float | None = None,
+        norm_type: float = 2.0,
         max_nonfinite_steps: int = 10,
     ):
         super().__init__(model, data_loader, optimizer)
         self.precision = precision
         self.max_norm = float("inf") if max_norm is None else max_norm
+        self.norm_type = norm_type
         self.max_nonfinite_steps = max_nonfinite_steps
         self.skipped_in_a_row = 0
         self.device_type = next(model.parameters()).device.type
@@ -55,7 +58,7 @@ class TrainingStep(SimpleTrainer):
         self.optimizer.zero_grad()
         self.scaler.scale(reduce(torch.add, losses.values())).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm, self.norm_type)
         if not torch.isfinite(norm) and self.scaler.get_scale() <= 1:  # it is 1 where nothing is scaled
             self._skip(f"the gradient's norm is {norm.item()}", batch)
             self.scaler.update()

@@ -18,7 +18,7 @@ from mask2former_ext.config.checks import check_model, use_available_device
 from mask2former_ext.contract import TaskByTask, answered_tasks, is_task_conditioned
 from mask2former_ext.data import metadata_for, prepare_data
 from mask2former_ext.inference.prediction import Prediction
-from mask2former_ext.interop.weights import load_weights, with_text_part
+from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,10 @@ def load_model(cfg: CfgNode) -> nn.Module:
     check_model(cfg)
     use_available_device(cfg)
     prepare_data(cfg)
-    model = build_model(with_text_part(cfg))
-    if cfg.MODEL.WEIGHTS:
-        load_weights(model, cfg.MODEL.WEIGHTS)
+    weights = WeightFile(cfg.MODEL.WEIGHTS)
+    model = build_model(fitted_to(cfg, weights))
+    if weights.path:
+        load_weights(model, weights)
     return model.eval()
 
 

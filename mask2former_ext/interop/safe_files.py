@@ -39,25 +39,29 @@ _READ_ERRORS = (
 
 def read_tensor_file(path: str) -> dict[str, Tensor]:
     """The tensors of a local file by name. Raises ValueError for all but tensors and plain data."""
+    return tensors_of(read_file(path), path)
+
+
+def read_file(path: str) -> Any:
+    """All that a local file holds. Raises ValueError for all but tensors and plain data."""
     try:
         if path.endswith(".safetensors"):
             return load_file(path)
         if path.endswith((".pkl", ".pickle")) and not zipfile.is_zipfile(path):
             with open(path, "rb") as file:
-                content = _ArrayUnpickler(file).load()
-        else:
-            with torch.serialization.safe_globals(_numpy_globals()):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                return _ArrayUnpickler(file).load()
+        with torch.serialization.safe_globals(_numpy_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _READ_ERRORS as error:
         # PyTorch's own message advises at length to turn safety off; one line of it says what was found.
         lines = str(error).splitlines() or [""]
         found = next((line for line in lines if "GLOBAL" in line), lines[0])
         reason = f"{type(error).__name__} {found.strip()}".strip()
         raise ValueError(f"{path}: not a weight file that can be read safely: {reason}") from error
-    return _tensors(content, path)
 
 
-def _tensors(content: Any, path: str) -> dict[str, Tensor]:
+def tensors_of(content: Any, path: str) -> dict[str, Tensor]:
+    """The tensors in what `read_file` gave, by name; those of "model", "state_dict" or "blobs" where it has one."""
     while isinstance(content, dict) and any(isinstance(content.get(key), dict) for key in _CONTAINERS):
         content = next(content[key] for key in _CONTAINERS if isinstance(content.get(key), dict))
     if not isinstance(content, dict):

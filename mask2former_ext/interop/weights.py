@@ -70,6 +70,22 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return from_torchvision_rcnn(state) if is_torchvision_rcnn(state) else state
 
 
+class WeightFile:
+    """A weight file that is read when its tensors are first needed, and then not again."""
+
+    def __init__(self, path: str, tensors: dict[str, Tensor] | None = None):
+        """`tensors`: those of the file at `path`, where somebody has read it already."""
+        self.path = path
+        self._tensors = tensors
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name. Errors: see `read_weights`."""
+        if self._tensors is None:
+            self._tensors = read_weights(self.path)
+        return self._tensors
+
+
 @dataclass(frozen=True)
 class LoadReport:
     """What became of each tensor of a file and of a model; names are the model's, sorted."""
@@ -102,28 +118,29 @@ class LoadReport:
         return "\n".join([f"weights of {self.path}:", *lines])
 
 
-def load_weights(model: nn.Module, path: str) -> LoadReport:
-    """Copy the tensors of `path` into `model` by name and log what matched.
+def load_weights(model: nn.Module, weights: str | WeightFile) -> LoadReport:
+    """Copy the tensors of the file, which a path may name, into `model` by name and log what matched.
 
     A file may hold a whole model or a backbone alone (of Detectron2, torchvision, Swin, timm). Heads of another class
     count stay as initialised and are reported. Raises ValueError if the backbone does not load.
     """
+    if isinstance(weights, str):
+        weights = WeightFile(weights)
     expected = model.state_dict()
-    state = _model_names(read_weights(path), expected)
-    report = _compare(path, state, expected)
+    state = _model_names(weights.tensors, expected)
+    report = _compare(weights.path, state, expected)
     _check_backbone(report, expected)
     model.load_state_dict({name: state[name] for name in report.matched}, strict=False)
     logging.getLogger(__name__).log(logging.WARNING if report.is_partial else logging.INFO, "%s", report)
     return report
 
 
-def with_text_part(cfg: CfgNode) -> CfgNode:
-    """`cfg`, or a copy that builds what MODEL.WEIGHTS hold beyond it (`Contract.config_for_weights`)."""
-    if not cfg.MODEL.WEIGHTS:
+def fitted_to(cfg: CfgNode, weights: WeightFile) -> CfgNode:
+    """`cfg`, or a copy that builds what the weights hold beyond it (`Contract.config_for_weights`)."""
+    if not weights.path:
         return cfg
-    return contract_of(cfg).config_for_weights(
-        cfg, lambda: [name.removeprefix("module.") for name in read_weights(cfg.MODEL.WEIGHTS)]
-    )
+    names = lambda: [name.removeprefix("module.") for name in weights.tensors]  # noqa: E731
+    return contract_of(cfg).config_for_weights(cfg, names)
 
 
 def _compare(path: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> LoadReport:

@@ -130,6 +130,13 @@ def test_full_model_clipping_bounds_the_total_norm():
     torch.testing.assert_close(model.weight.data, torch.tensor([3 - 2**0.5, 4 - 2**0.5]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("norm_type", "moved"), [(1.0, 1.0), (2.0, 2**0.5), (float("inf"), 2.0)])
+def test_norm_type_is_the_norm_that_full_model_clipping_bounds(norm_type: float, moved: float):
+    # gradient (6, 6): |6| + |6| = 12, sqrt(72) = 8.49, max 6; of norm 2 it is (1, 1), (sqrt(2), sqrt(2)), (2, 2)
+    model = run_steps([6.0], max_norm=2.0, norm_type=norm_type)
+    torch.testing.assert_close(model.weight.data, torch.tensor([3 - moved, 4 - moved]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "raise", "root"])
 def test_a_step_that_is_not_finite_changes_nothing_and_training_goes_on(bad):
     model = run_steps([bad, 1.0])

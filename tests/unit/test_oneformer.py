@@ -10,8 +10,9 @@ import torch.multiprocessing as mp
 from detectron2.modeling import build_model
 from test_models import MODELS, _metadata, an_input, build  # noqa: F401  # the fixture registers their data set
 
+import mask2former_ext
 from mask2former_ext.distributed import leave_process_group
-from mask2former_ext.interop.weights import load_weights, with_text_part
+from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 from mask2former_ext.models.oneformer import ContrastiveCriterion, TaskConditionedDecoder, contrastive_loss
 
 ROW = "oneformer_resnet"
@@ -234,7 +235,17 @@ def test_the_text_part_is_built_if_the_weights_hold_it(model, tmp_path, held):
     cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
     weights = model if held else build_model(cfg)
     torch.save(weights.state_dict(), cfg.MODEL.WEIGHTS)
-    assert (build_model(with_text_part(cfg)).text_encoder is not None) == held
+    assert (build_model(fitted_to(cfg, WeightFile(cfg.MODEL.WEIGHTS))).text_encoder is not None) == held
+
+
+def test_load_model_reads_weights_once(model, tmp_path, monkeypatch):
+    cfg, loads = without_text_part(), []
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save(model.state_dict(), cfg.MODEL.WEIGHTS)
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **options: (loads.append(path), load(path, **options))[1])
+    assert mask2former_ext.load_model(cfg).text_encoder is not None
+    assert loads == [cfg.MODEL.WEIGHTS]
 
 
 def test_as_many_learned_texts_as_queries_are_refused():

@@ -38,9 +38,17 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{shown(path)}:{node.lineno}: a relative import; write the full name"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            module = ".".join(filter(None, [*_packages_above(path, node.level), node.module]))
+            names |= {f"{module}.{alias.name}" for alias in node.names}
     return names
+
+
+def _packages_above(path: Path, level: int) -> list[str]:
+    """What the dots of a relative import stand for; nothing for an absolute one."""
+    if level == 0:
+        return []
+    root = ROOT / "embedded" if path.is_relative_to(ROOT / "embedded") else ROOT
+    return list(path.relative_to(root).parts[:-level])
 
 
 def lies_in(name: str, *places: str) -> bool:
@@ -68,3 +76,10 @@ def functions_of(path: Path) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None, "ast.parse gives every function its last line"
             yield node.name, node.end_lineno - node.lineno + 1
+
+
+@cache
+def attributes_read(*places: str) -> frozenset[str]:
+    """Every x of `something.x` that is read, not written, in the Python files of these places."""
+    nodes = [node for path in python_files(*places) for node in ast.walk(tree_of(path))]
+    return frozenset(n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load))

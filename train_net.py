@@ -1,6 +1,6 @@
 """Train or evaluate a model.
 
-python train_net.py --config-file FILE.yaml [--eval-only] [--resume] [--num-gpus N] KEY VALUE ...
+python train_net.py --config-file FILE.yaml [--import FILE.py] [--eval-only] [--resume] [--num-gpus N] KEY VALUE ...
 
 KEY VALUE pairs override the configuration, in the language of the file they follow. Several GPUs, several CPU processes
 (--num-gpus without a GPU) and torchrun all train one joint batch of SOLVER.IMS_PER_BATCH images.

@@ -30,6 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mask2former_ext as m
+from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.contract import TASKS, answered_tasks, contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.inference.saving import KINDS, Asked, ImageSaver, VideoSaver
@@ -55,6 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file", help="our yaml, an upstream yaml or dump (default: the model that `make demo` trained)"
     )
+    add_import_option(parser)
     parser.add_argument(
         "--input", nargs="+", default=[], metavar="PATH", help="images, videos, folders, globs in quotes"
     )
@@ -109,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     output, failures = Path(args.output), list[str]()
     try:
         _make_folder(output)
+        import_own_files(args.imports)
         cfg = configure(args)
         predictor = m.Predictor(cfg)
         job = Job(args, predictor, what_is_asked(args, cfg, predictor.metadata), output, failures)

@@ -13,7 +13,7 @@ from pathlib import Path
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
-from mask2former_ext.config import load_config
+from mask2former_ext.config import add_import_option, import_own_files, load_config
 from mask2former_ext.config.checks import use_available_device
 from mask2former_ext.data import prepare_data
 from mask2former_ext.interop.weights import load_weights, read_weights
@@ -25,11 +25,13 @@ def main() -> None:
     parser.add_argument("output", nargs="?", help="safetensors file to write")
     parser.add_argument("--config-file", help="build this model and report what of the file fits it")
     parser.add_argument("--write-config", metavar="YAML", help="write the configuration of a Hugging Face folder here")
+    add_import_option(parser)
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="put over the configuration")
     args = parser.parse_args()
     if not (args.output or args.config_file or args.write_config):
         parser.error("nothing to do: give OUTPUT, --config-file or --write-config")
 
+    import_own_files(args.imports)
     if args.config_file:
         print(report(args.config_file, args.input, args.opts))
     if args.output:

@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mask2former_ext as m
+from mask2former_ext.config import add_import_option
 from mask2former_ext.data.image_io import read_image
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, results_table, setup
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="output/demo")
     parser.add_argument("--config-file", default=CONFIG)
+    add_import_option(parser)
     parser.add_argument("--fresh", action="store_true", help="delete what an earlier run left and start over")
     parser.add_argument("--columns", type=int, default=4, help="images in the picture (default: %(default)s)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration")
@@ -64,7 +66,8 @@ def main() -> None:
 
 def _arguments(args: argparse.Namespace, data: str) -> argparse.Namespace:
     options = ["OUTPUT_DIR", os.path.join(args.output, "model"), "DATASETS.ROOT", data, *args.opts]
-    return argument_parser().parse_args(["--config-file", args.config_file, *options])
+    imports = [word for file in args.imports for word in ("--import", file)]
+    return argument_parser().parse_args(["--config-file", args.config_file, *imports, *options])
 
 
 def _draw(cfg: CfgNode, weights: str, path: str, columns: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import mask2former_ext as m
 from demo import configure, free_name
+from mask2former_ext.config import add_import_option, import_own_files
 from web.answers import Answerer
 from web.gate import Gate
 from web.limits import Limits
@@ -106,6 +107,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file", action="append", default=[], help="one for each model (default: the one of `make demo`)"
     )
+    add_import_option(parser)
     parser.add_argument("--weights", action="append", default=[], help="one for each --config-file, in their order")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the configuration's)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: all of this machine's (default: %(default)s)")
@@ -146,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serves until it is interrupted. Returns the exit code: 0, or 2 if nothing could be started."""
     args = parse_args(argv)
     try:
+        import_own_files(args.imports)
         predictors = load_predictors(args)
     except (ValueError, OSError, ImportError) as error:
         print(f"web.py: error: {error}", file=sys.stderr)

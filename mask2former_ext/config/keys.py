@@ -12,6 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from mask2former_ext.config.own_files import add_own_keys
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.config_keys import as_tree, get_key, merge, parse_overrides
 from mask2former_ext.interop.safe_yaml import read_yaml
@@ -23,11 +24,12 @@ def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
 
     `path` may also be the folder of a Hugging Face model (see `interop.huggingface`).
     `overrides` is a list KEY, VALUE, KEY, VALUE, ... in the language of the file or in ours. Nothing in the file is
-    executed. Raises ValueError, naming the file, for an unknown key (with the nearest known one), a value of the wrong
-    type and unsafe yaml.
+    executed. Keys of files that `--import` names are known too (`config.own_files`). Raises ValueError, naming the
+    file, for an unknown key (with the nearest known one), a value of the wrong type and unsafe yaml.
     """
     cfg = get_cfg()
     add_config(cfg)
+    add_own_keys(cfg)
     path = str(path)
     tree = huggingface.read_config(path) if huggingface.is_folder(path) else read_yaml(path)
     if is_upstream(tree, cfg):

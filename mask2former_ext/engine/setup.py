@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from mask2former_ext.config import load_config
+from mask2former_ext.config import add_import_option, import_own_files, load_config
 from mask2former_ext.config.checks import check_model, check_training, tell_unread, use_available_device
 from mask2former_ext.contract import answered_tasks, contract_of
 from mask2former_ext.data import learned_classes, metadata_for, prepare_data, records_of
@@ -24,17 +24,21 @@ logger = logging.getLogger(__name__)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's parser: --config-file F [--eval-only] [--resume] [--num-gpus N] [...] KEY VALUE ..."""
-    return default_argument_parser()
+    """Detectron2's parser and --import: --config-file F [--import FILE.py] [--eval-only] [...] KEY VALUE ..."""
+    parser = default_argument_parser()
+    add_import_option(parser)
+    return parser
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the configuration, register its data sets, open OUTPUT_DIR and the log, seed, print the banner.
+    """Run the files of --import, read the configuration, register its data sets, open OUTPUT_DIR and the log, seed,
+    print the banner.
 
     Raises ValueError for a key, value, data set or folder that cannot work.
     """
     if not args.config_file:
         raise ValueError("--config-file names the configuration and must be given")
+    import_own_files(vars(args).get("imports", []))  # absent from a parser of Detectron2's own
     cfg = load_config(args.config_file, args.opts)
     check_model(cfg)
     if not args.eval_only:

@@ -30,7 +30,8 @@ Registered = TypeVar("Registered", bound=Callable[..., Any])
 class Request:
     """What one call wants of a model; the model itself does not change, so that threads can share it.
 
-    tasks: of those that the model answers, these alone (a model may answer others along with them); None: all.
+    tasks: of those that the model answers, these alone (a model may answer others along with them); None: all. A model
+    that reads a task answers each of `tasks` under its own; for None it reads the `task` of its inputs.
     threshold, in [0, 1]: least score of an instance, least class probability of a panoptic segment; None: the
     configuration's.
     """
@@ -39,7 +40,7 @@ class Request:
     threshold: float | None = None
 
 
-class Contract:
+class Contract(nn.Module):
     """A model's declarations, with their defaults. `cfg` is the configuration of the model that is meant."""
 
     # Whether it reads the `task` of its inputs, and is thus trained on targets of kind "unified".
@@ -97,8 +98,8 @@ class Contract:
         return cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in name.split(".") else 1.0
 
     def answer(self, batched_inputs: list[dict], request: Request) -> list[dict]:
-        """One result dict per image, in which what the request names is answered."""
-        raise NotImplementedError
+        """One result dict per image, in which what the request names is answered. Default: a call of the model."""
+        return self(batched_inputs)
 
     def finish_training(self) -> None:
         """Called once, after the last step and before the last checkpoint and evaluation."""
@@ -151,7 +152,7 @@ def answered_tasks(cfg: CfgNode) -> list[str]:
 class TaskByTask(nn.Module):
     """Detectron2's list[dict] in, each of `tasks` answered under its own sentence, one result dict per image out.
 
-    `model`, distributed or not, has `answer_each(batched_inputs, tasks)` (see `models.oneformer`).
+    `model`, distributed or not, is a `Contract` that reads a task.
     """
 
     def __init__(self, model: nn.Module, tasks: Iterable[str]):
@@ -161,4 +162,4 @@ class TaskByTask(nn.Module):
         self.train(model.training)  # what Detectron2 puts back after an evaluation
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
-        return self.model.answer_each(batched_inputs, self.tasks)
+        return self.model.answer(batched_inputs, Request(tasks=self.tasks))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from mask2former_ext.config.checks import check_model, use_available_device
-from mask2former_ext.contract import TaskByTask, answered_tasks, is_task_conditioned
+from mask2former_ext.contract import Contract, Request, contract_of
 from mask2former_ext.data import metadata_for, prepare_data
 from mask2former_ext.inference.prediction import Prediction
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
@@ -51,15 +50,15 @@ class Predictor:
     result.draw("panoptic")           # RGB uint8
     result["panoptic_seg"]            # ids (H, W), [{"id", "category_id", "isthing", "score"}, ...]
 
-    A model that is told its task (OneFormer) answers each one that is switched on under its own sentence.
+    A model that reads a task answers each one that is switched on under its own sentence. Threads may share a
+    predictor: a call changes neither it nor the model.
     """
 
     def __init__(self, cfg: CfgNode):
         self.cfg = cfg.clone()
-        model = load_model(self.cfg)
-        self.tasks = tuple(answered_tasks(cfg))
-        self._plain_model = model
-        self.model = TaskByTask(model, self.tasks) if is_task_conditioned(cfg) else model
+        self.model = load_model(self.cfg)
+        self.tasks = contract_of(cfg).answered_tasks(cfg)
+        self.reads_task = contract_of(cfg).reads_task
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         self.metadata = None
         if names:
@@ -85,10 +84,10 @@ class Predictor:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}, but must lie in [0, 1]")
         inputs = [self._model_input(image) for image in images]
-        model = self.model if task is None or self.model is self._plain_model else TaskByTask(self._plain_model, [task])
-        asked = getattr(self._plain_model, "asked", None)
-        with torch.inference_mode(), nullcontext() if asked is None else asked(task, threshold):
-            results = model(inputs)
+        tasks = self.tasks if self.reads_task else None
+        request = Request(tasks if task is None else (task,), threshold)
+        with torch.inference_mode():
+            results = self.model.answer(inputs, request) if isinstance(self.model, Contract) else self.model(inputs)
         return [Prediction(*pair, self.metadata, threshold) for pair in zip(results, images, strict=True)]
 
     def _model_input(self, image: np.ndarray) -> dict:

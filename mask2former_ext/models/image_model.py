@@ -6,7 +6,6 @@ Shapes: B images; H, W pixels of an image.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from mask2former_ext.contract import Contract
+from mask2former_ext.contract import Contract, Request
 
 
-class ImageModel(Contract, nn.Module):
+class ImageModel(Contract):
     """Detectron2's list[dict] in; losses in training, else one result dict per image. A model says what these two are.
 
     In inference images run together if their padded sizes agree, so that none depends on its company.
@@ -45,16 +44,13 @@ class ImageModel(Contract, nn.Module):
         """Named weighted losses in training, else one result dict per image, in order."""
         if self.training:
             return self.train_batch(batched_inputs, self.batch(batched_inputs))
-        return self.infer_in_groups(batched_inputs, self.infer_batch)
+        return self.answer(batched_inputs, Request())
 
-    def infer_in_groups(
-        self, batched_inputs: list[dict], infer: Callable[[list[dict], ImageList], list[dict]]
-    ) -> list[dict]:
-        """What `infer` answers to the inputs of each padded size and their batch, in the order of all inputs."""
+    def answer(self, batched_inputs: list[dict], request: Request) -> list[dict]:
         results: list[dict] = [{} for _ in batched_inputs]
         for group in self._groups_of_one_padded_size(batched_inputs):
             members = [batched_inputs[index] for index in group]
-            for index, result in zip(group, infer(members, self.batch(members)), strict=True):
+            for index, result in zip(group, self.infer_batch(members, self.batch(members), request), strict=True):
                 results[index] = result
         return results
 
@@ -62,8 +58,8 @@ class ImageModel(Contract, nn.Module):
         """Named weighted losses."""
         raise NotImplementedError
 
-    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
-        """One result per image, at its `height` x `width` (default: the input's own size)."""
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList, request: Request) -> list[dict]:
+        """One result per image of one padded size, at its `height` x `width` (default: the input's own size)."""
         raise NotImplementedError
 
     def batch(self, batched_inputs: list[dict]) -> ImageList:
@@ -144,9 +140,9 @@ class Segmenter(ImageModel):
         outputs = self.predict(images.tensor, valid_sizes, *self.condition(batched_inputs))
         return self.losses(outputs, batched_inputs, images, valid_sizes)
 
-    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList, request: Request) -> list[dict]:
         outputs = self.predict(images.tensor, None, *self.condition(batched_inputs))
-        return [self.postprocess(outputs, position, images, x) for position, x in enumerate(batched_inputs)]
+        return [self.postprocess(outputs, position, images, x, request) for position, x in enumerate(batched_inputs)]
 
     def valid_sizes(self, images: ImageList) -> list[tuple[int, int]] | None:
         """Each image's own (height, width) rounded up to the divisibility.
@@ -178,7 +174,7 @@ class Segmenter(ImageModel):
         """Named weighted losses of a batch (see `valid_sizes`)."""
         raise NotImplementedError
 
-    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
+    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict, request: Request) -> dict:
         """Results of one image at its `height` x `width` (default: the input's own size)."""
         raise NotImplementedError
 

@@ -8,8 +8,6 @@ h, w pixels of the predicted masks (stride 4 of the padded image).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +16,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from mask2former_ext.contract import Request
 from mask2former_ext.losses import Target
 from mask2former_ext.models.image_model import (
     Segmenter,
@@ -76,11 +75,17 @@ class InferenceOptions:
     things_only: bool  # no instance of a stuff class
     min_instance_score: float = 0.0
 
-    def only(self, task: str) -> InferenceOptions:
-        """The same for one of "semantic", "instance", "panoptic", which is answered as it is among the others."""
-        answered = {name: name == task for name in ("semantic", "instance", "panoptic")}
-        assert getattr(self, task), f"{task} is not switched on"
-        return replace(self, **answered)
+    def requested(self, request: Request) -> InferenceOptions:
+        """The same for the tasks of `request`, each answered as it is among all, and by its threshold."""
+        options = self
+        if request.tasks is not None:
+            switched_on = {"semantic": self.semantic, "instance": self.instance, "panoptic": self.panoptic}
+            off = [task for task in request.tasks if not switched_on[task]]
+            assert not off, f"{', '.join(off)}: not switched on"
+            options = replace(options, **{task: task in request.tasks for task in switched_on})
+        if request.threshold is not None:
+            options = replace(options, min_class_prob=request.threshold, min_instance_score=request.threshold)
+        return options
 
     @classmethod
     def from_config(cls, cfg: CN) -> InferenceOptions:
@@ -156,18 +161,6 @@ class MaskClassifier(Segmenter):
         self.inference = inference
         self.register_buffer("is_thing", is_thing, persistent=False)
 
-    @contextmanager
-    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:
-        """Within it, only `task` is answered (None: all that are switched on), at this threshold (None: its own)."""
-        options = self.inference
-        self.inference = options if task is None else options.only(task)
-        if threshold is not None:
-            self.inference = replace(self.inference, min_class_prob=threshold, min_instance_score=threshold)
-        try:
-            yield
-        finally:
-            self.inference = options
-
     def losses(
         self,
         outputs: dict,
@@ -202,17 +195,8 @@ class MaskClassifier(Segmenter):
             )
         return targets
 
-    def postprocess(
-        self,
-        outputs: dict,
-        position: int,
-        images: ImageList,
-        model_input: dict,
-        options: InferenceOptions | None = None,
-    ) -> dict:
-        """Results of one image at its `height` x `width` (default: the input's own size), as `options` ask (default:
-        the model's own)."""
-        options, image_size = options or self.inference, images.image_sizes[position]
+    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict, request: Request) -> dict:
+        options, image_size = self.inference.requested(request), images.image_sizes[position]
         class_logits = outputs["pred_logits"][position].float()
         padded_size = tuple(images.tensor.shape[-2:])
         output_size = output_size_of(model_input, image_size)

@@ -11,9 +11,7 @@ H, W pixels. A box is x0, y0, x1, y1 in pixels of the model's input.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -25,6 +23,7 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances, Polygon
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
+from mask2former_ext.contract import Request
 from mask2former_ext.layers.rcnn.anchors import AnchorGrid
 from mask2former_ext.layers.rcnn.boxes import BoxCoder, ExampleSampler, larger_than, touching
 from mask2former_ext.layers.rcnn.mask_pasting import paste_masks
@@ -86,22 +85,11 @@ class MaskRCNN(ImageModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    @contextmanager
-    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:  # noqa: ARG002
-        """Within it, what scores more than this is found (None: its own threshold). All tasks are answered."""
-        options = self.roi_heads.options
-        if threshold is not None:
-            self.roi_heads.options = replace(options, min_score=threshold)
-        try:
-            yield
-        finally:
-            self.roi_heads.options = options
-
     def train_batch(self, batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
         return self.losses(self.backbone(images.tensor), batched_inputs, images)
 
-    def infer_batch(self, batched_inputs: list[dict], images: ImageList) -> list[dict]:
-        return self.results(self.backbone(images.tensor), batched_inputs, images)
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList, request: Request) -> list[dict]:
+        return self.results(self.backbone(images.tensor), batched_inputs, images, request.threshold)
 
     def losses(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
         """Weighted losses from the pyramid's maps by name."""
@@ -111,11 +99,14 @@ class MaskRCNN(ImageModel):
         proposals, losses = self.proposal_generator(features, images.image_sizes, names, examples)
         return {**losses, **self.roi_heads.losses(features, proposals, truths)}
 
-    def results(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> list[dict]:
-        """One result per image from the pyramid's maps by name."""
+    def results(
+        self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList, min_score: float | None
+    ) -> list[dict]:
+        """One result per image from the pyramid's maps by name; what scores more than `min_score` is in it (None: than
+        MODEL.ROI_HEADS.SCORE_THRESH_TEST)."""
         names = [name_of(x, index) for index, x in enumerate(batched_inputs)]
         proposals, _ = self.proposal_generator(features, images.image_sizes, names)
-        found = self.roi_heads.detect(features, proposals, images.image_sizes, names)
+        found = self.roi_heads.detect(features, proposals, images.image_sizes, names, min_score)
         return [
             {"instances": _instances(each, size, output_size_of(x, size))}
             for each, size, x in zip(found, images.image_sizes, batched_inputs, strict=True)

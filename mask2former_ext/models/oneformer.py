@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former_ext.contract import Request
 from mask2former_ext.distributed import of_all_processes
 from mask2former_ext.layers.pyramid import convolution
 from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
@@ -254,21 +256,19 @@ class OneFormer(Mask2Former):
             "num_texts": num_texts,
         }
 
-    def answer_each(self, batched_inputs: list[dict], tasks: Sequence[str]) -> list[dict]:
-        """One result dict per image, in which each of `tasks`, which must be switched on, is answered under its own
-        sentence. What does not depend on the task is computed once."""
-        return self.infer_in_groups(batched_inputs, functools.partial(self._answer_each, tasks=tasks))
-
-    def _answer_each(self, batched_inputs: list[dict], images: ImageList, tasks: Sequence[str]) -> list[dict]:
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList, request: Request) -> list[dict]:
+        """Each of the request's tasks under its own sentence; what does not depend on the task is computed once."""
+        if request.tasks is None:
+            return super().infer_batch(batched_inputs, images, request)
         head: Any = self.sem_seg_head
         mask_features, memory = head.pixel_decoder(self.backbone(images.tensor))
         results: list[dict] = [{} for _ in batched_inputs]
-        for task in tasks:
+        for task in request.tasks:
             condition = self.condition([{**x, "task": task} for x in batched_inputs])
             outputs = head.predictor(memory, mask_features, None, *condition)
-            options = self.inference.only(task)
+            alone = replace(request, tasks=(task,))
             for position, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
-                result.update(self.postprocess(outputs, position, images, x, options))
+                result.update(self.postprocess(outputs, position, images, x, alone))
         return results
 
     def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:

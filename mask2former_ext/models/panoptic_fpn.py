@@ -10,8 +10,6 @@ pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,7 +22,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former_ext.contract import TASKS
+from mask2former_ext.contract import TASKS, Request
 from mask2former_ext.distributed import per_process
 from mask2former_ext.models.image_model import check_labels, check_num_classes, name_of, output_size_of
 from mask2former_ext.models.mask_rcnn import MaskRCNN
@@ -208,21 +206,11 @@ class PanopticFeaturePyramid(MaskRCNN):
             else None,
         }
 
-    @contextmanager
-    def asked(self, task: str | None, threshold: float | None) -> Iterator[None]:
-        """Within it, things are found, and merged into the panoptic answer, from this score on (None: its own).
-
-        All tasks are answered. Asked for the semantic one, a threshold of pixels, which is applied afterwards.
-        """
-        merge = self.merge
-        threshold = None if task == "semantic" else threshold
-        if merge is not None and threshold is not None:
-            self.merge = replace(merge, min_score=threshold)
-        try:
-            with super().asked(task, threshold):
-                yield
-        finally:
-            self.merge = merge
+    def infer_batch(self, batched_inputs: list[dict], images: ImageList, request: Request) -> list[dict]:
+        """All tasks are answered, things from the request's threshold on; that of the semantic task alone is one of
+        pixels, which is applied afterwards."""
+        threshold = None if request.tasks == ("semantic",) else request.threshold
+        return self.results(self.backbone(images.tensor), batched_inputs, images, threshold)
 
     def losses(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
         labels = self.labels(batched_inputs, images)
@@ -248,15 +236,21 @@ class PanopticFeaturePyramid(MaskRCNN):
             padded[index, : size[0], : size[1]] = x["sem_seg"].to(self.device)
         return padded
 
-    def results(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> list[dict]:
-        results = super().results(features, batched_inputs, images)
+    def results(
+        self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList, min_score: float | None
+    ) -> list[dict]:
+        """As of `MaskRCNN`; `min_score` (None: the configuration's) is also that of a thing in the panoptic answer."""
+        results = super().results(features, batched_inputs, images, min_score)
+        merge = self.merge
+        if merge is not None and min_score is not None:
+            merge = replace(merge, min_score=min_score)
         logits = self.sem_seg_head.enlarged(self.sem_seg_head(features))
         for result, image_logits, size, x in zip(results, logits, images.image_sizes, batched_inputs, strict=True):
             scores = resize_class_scores(image_logits, size, output_size_of(x, size))
             result["sem_seg"] = scores
-            if self.merge is not None:
+            if merge is not None:
                 found = result["instances"]
                 result["panoptic_seg"] = merge_things_and_stuff(
-                    found.pred_masks, found.scores, found.pred_classes, scores.argmax(dim=0), self.merge
+                    found.pred_masks, found.scores, found.pred_classes, scores.argmax(dim=0), merge
                 )
         return results

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mask2former_ext.contract import Request
 from mask2former_ext.distributed import per_process
 from mask2former_ext.models.image_model import (
     Segmenter,
@@ -121,7 +122,14 @@ class PixelClassifier(Segmenter):
             [F.pad(x, (0, width - x.shape[1], 0, height - x.shape[0]), value=self.ignore_label) for x in labels]
         )
 
-    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict) -> dict:
+    def postprocess(
+        self,
+        outputs: dict,
+        position: int,
+        images: ImageList,
+        model_input: dict,
+        request: Request,  # noqa: ARG002  # it answers one task, without a threshold
+    ) -> dict:
         image_size = images.image_sizes[position]
         logits = self._enlarged(outputs["pred_masks"][position : position + 1])[0]
         return {"sem_seg": resize_class_scores(logits, image_size, output_size_of(model_input, image_size))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 
 import mask2former_ext
 from mask2former_ext.config.checks import check_training
-from mask2former_ext.contract import Contract
+from mask2former_ext.contract import Contract, Request
 from mask2former_ext.data import prepare_data, register_all
 from mask2former_ext.data.image_io import read_panoptic
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
@@ -28,7 +28,7 @@ NUM_CLASSES = 9
 
 
 @META_ARCH_REGISTRY.register()
-class Obedient(Contract, nn.Module):
+class Obedient(Contract):
     """Answers what is switched on by the truth of the image if that is the task it was told, else by nothing."""
 
     reads_task = True
@@ -38,15 +38,16 @@ class Obedient(Contract, nn.Module):
         self.inference = InferenceOptions.from_config(cfg)
         self.told: list[str] = []
 
-    def answer_each(self, batched_inputs: list[dict], tasks: Sequence[str]) -> list[dict]:
+    def answer(self, batched_inputs: list[dict], request: Request) -> list[dict]:
+        tasks = request.tasks or ()
         self.told += [task for _ in batched_inputs for task in tasks]
-        options = [(task, self.inference.only(task)) for task in tasks]
+        options = [(task, self.inference.requested(Request((task,)))) for task in tasks]
         return [
-            {key: value for task, only in options for key, value in self.answer({**x, "task": task}, only).items()}
+            {key: value for task, only in options for key, value in self.result({**x, "task": task}, only).items()}
             for x in batched_inputs
         ]
 
-    def answer(self, x: dict, asked: InferenceOptions) -> dict:
+    def result(self, x: dict, asked: InferenceOptions) -> dict:
         ids, segments = np.zeros((x["height"], x["width"]), np.int32), []
         if "pan_seg_file_name" in x:
             ids, segments = panoptic_ids(read_panoptic(x["pan_seg_file_name"])), x["segments_info"]
@@ -131,12 +132,13 @@ def test_an_evaluation_leaves_the_model_as_it_was(data: list) -> None:
 def test_the_predictor_asks_for_what_is_switched_on(data: list) -> None:
     predictor = mask2former_ext.Predictor(config(*data, "MODEL.MASK_CLASSIFIER.SEMANTIC_ON", False))
     result = predictor(np.zeros((48, 48, 3), np.uint8))
-    assert set(result) == {"instances", "panoptic_seg"} and predictor.model.model.told == ["instance", "panoptic"]
+    assert set(result) == {"instances", "panoptic_seg"} and predictor.model.told == ["instance", "panoptic"]
 
 
 def test_instances_asked_for_alone_are_things_as_they_are_beside_panoptic() -> None:
     options = InferenceOptions.from_config(config())
-    assert options.only("instance").things_only and not options.only("instance").panoptic
+    instance = options.requested(Request(("instance",)))
+    assert instance.things_only and not instance.panoptic
 
 
 def test_a_model_that_is_told_its_task_is_trained_on_unified_targets() -> None:

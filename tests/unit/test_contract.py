@@ -18,7 +18,7 @@ from mask2former_ext.evaluation import build_evaluator
 
 
 @META_ARCH_REGISTRY.register()
-class Speechless(Contract, nn.Module):
+class Speechless(Contract):
     """A model that answers no task."""
 
     @classmethod

@@ -126,7 +126,7 @@ def select(probs: list, boxes: list, **options):
     classes = torch.tensor(probs)
     logits = torch.cat((classes, 1 - classes.sum(dim=1, keepdim=True)), dim=1).log()
     deltas = torch.zeros(len(probs), NUM_CLASSES, 4)
-    return heads.select(logits, deltas, torch.tensor(boxes, dtype=torch.float32), (100, 100))
+    return heads.select(logits, deltas, torch.tensor(boxes, dtype=torch.float32), (100, 100), heads.options)
 
 
 def test_boxes_of_one_class_suppress_each_other_those_of_another_do_not():

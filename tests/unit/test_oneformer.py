@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from test_models import MODELS, _metadata, an_input, build  # noqa: F401  # the fixture registers their data set
 
 import mask2former_ext
+from mask2former_ext.contract import Request
 from mask2former_ext.distributed import leave_process_group
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 from mask2former_ext.models.oneformer import ContrastiveCriterion, TaskConditionedDecoder, contrastive_loss
@@ -59,7 +60,7 @@ def test_every_output_is_given_whatever_the_task(model):
 def test_tasks_answered_together_are_those_asked_one_by_one(model):
     inputs = [an_input(64, 64), an_input(40, 70)]
     with torch.no_grad():
-        together = model.answer_each(inputs, ["semantic", "instance"])
+        together = model.answer(inputs, Request(tasks=("semantic", "instance")))
         semantic, instance = (model([{**x, "task": task} for x in inputs]) for task in ("semantic", "instance"))
     for answer, of_semantic, of_instance in zip(together, semantic, instance, strict=True):
         assert answer.keys() == {"sem_seg", "instances"}

@@ -6,7 +6,7 @@ x0, y0, x1, y1 in pixels of the model's input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -146,16 +146,24 @@ class RoIHeads(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, torch.cat(masks).float(), reduction="sum") / size**2
 
     def detect(
-        self, features: dict[str, Tensor], proposals: list[Tensor], image_sizes: list[tuple[int, int]], names: list[str]
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+        names: list[str],
+        min_score: float | None = None,
     ) -> list[Detections]:
-        """Proposals (R, 4) per image -> what is found in it, boxes inside the image."""
+        """Proposals (R, 4) per image -> what is found in it, boxes inside the image; a score exceeds `min_score` (None:
+        that of the options)."""
         maps = self._maps(features)
         counts = [len(x) for x in proposals]
         class_logits, deltas = self.box_predictor(self.box_head(self.box_pooler(maps, proposals)))
         logits_of, deltas_of = class_logits.float().split(counts), deltas.split(counts)
         outputs = {"class logits": list(logits_of), "box deltas": list(deltas_of)}
         check_finite(outputs, part="box head", names=names, together=False)
-        found = [self.select(*each) for each in zip(logits_of, deltas_of, proposals, image_sizes, strict=True)]
+        options = self.options if min_score is None else replace(self.options, min_score=min_score)
+        of_images = zip(logits_of, deltas_of, proposals, image_sizes, strict=True)
+        found = [self.select(*each, options) for each in of_images]
         return found if self.mask_head is None else self.with_masks(maps, found)
 
     def with_masks(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
@@ -167,13 +175,20 @@ class RoIHeads(nn.Module):
         mask_probs_of = mask_probs.split([len(x.boxes) for x in found])
         return [x._replace(mask_probs=each) for x, each in zip(found, mask_probs_of, strict=True)]
 
-    def select(self, logits: Tensor, deltas: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> Detections:
+    def select(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals: Tensor,
+        image_size: tuple[int, int],
+        options: DetectionOptions,
+    ) -> Detections:
         """Every class of a region with enough score is a candidate; of those of one class that overlap, the best."""
         probs = logits.softmax(dim=-1)[:, :-1]
-        region, category = torch.nonzero(probs > self.options.min_score, as_tuple=True)
+        region, category = torch.nonzero(probs > options.min_score, as_tuple=True)
         boxes = self.coder.decode(of_class(deltas[region], category), proposals[region])
         boxes, scores = clip_boxes_to_image(boxes, image_size), probs[region, category]
-        best = batched_nms(boxes, scores, category, self.options.max_overlap)
-        if self.options.max_detections >= 0:
-            best = best[: self.options.max_detections]
+        best = batched_nms(boxes, scores, category, options.max_overlap)
+        if options.max_detections >= 0:
+            best = best[: options.max_detections]
         return Detections(boxes[best], scores[best], category[best])

@@ -15,7 +15,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from mask2former_ext.contract import contract_of
 from mask2former_ext.data.image_io import FORMATS
-from mask2former_ext.data.tasks import TARGETS, task_probabilities
+from mask2former_ext.data.targets.table import target_kind_class, target_kind_names
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +62,9 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
     """There is something to train on, for some steps, in batches that `num_processes` can share."""
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; training needs a data set")
-    _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, TARGETS)
-    task_probabilities(cfg)
+    _check_choice("INPUT.TARGETS", cfg.INPUT.TARGETS, target_kind_names())
     _check_targets_of_model(cfg)
+    target_kind_class(cfg).check_config(cfg)
     _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
     if cfg.SOLVER.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")

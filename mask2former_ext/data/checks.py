@@ -20,8 +20,9 @@ from mask2former_ext.data.image_io import check_size, image_size, read_labels, r
 from mask2former_ext.data.prepare import learned_classes
 from mask2former_ext.data.separated import is_separated, separate
 from mask2former_ext.data.sets.published import check_registered, class_names
+from mask2former_ext.data.targets.kind import TargetKind, require_pixel_classes
 from mask2former_ext.data.targets.masks import check_segment_ids, panoptic_ids
-from mask2former_ext.data.tasks import Probabilities, require_pixel_classes, task_probabilities, taught_by, teachable
+from mask2former_ext.data.targets.table import target_kind
 
 IMAGES_LOOKED_AT = 4  # of each data set, spread over it
 _FILE_KEYS = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
@@ -44,29 +45,33 @@ def check_datasets(cfg: CfgNode, eval_only: bool = False) -> None:
     _check_class_lists(cfg, train, test)
     for name in dict.fromkeys(train + test):
         records = records_of(name)
-        if name in train:
-            check_truth(name, records, task_probabilities(cfg), needs_semantic_labels(cfg))
-        check_records(name, records)
+        kind = target_kind(cfg) if name in train else None
+        if kind is not None:
+            check_truth(name, records, kind, needs_semantic_labels(cfg))
+        check_records(name, records, () if kind is None else kind.file_keys)
 
 
-def check_truth(name: str, records: Sequence[Record], tasks: Probabilities, crop_needs_semantic: bool) -> None:
-    """Every record of a registered data set has truth for one of `tasks`, and what the crop needs."""
+def check_truth(name: str, records: Sequence[Record], kind: TargetKind, crop_needs_labels: bool) -> None:
+    """Every record of a registered data set can be learned from, and has what the crop needs."""
     for record in records:
-        teachable(record, tasks)
-        if crop_needs_semantic:
+        kind.check(record)
+        if crop_needs_labels:
             require_pixel_classes(record)
-    taught_by(name, records, tasks)
+    kind.shares(name, records)
 
 
-def check_records(name: str, records: Sequence[Record]) -> None:
-    """The records of one registered data set agree with its metadata and its files."""
+def check_records(name: str, records: Sequence[Record], more_file_keys: Sequence[str] = ()) -> None:
+    """The records of one registered data set agree with its metadata and its files.
+
+    `more_file_keys`: keys of a record that name files, beside Detectron2's own.
+    """
     metadata = MetadataCatalog.get(name)
     num_things = num_labels = len(class_names(name))
     if is_separated(metadata):
         num_things, num_labels = len(metadata.thing_classes), len(metadata.stuff_classes)
     for record in records:
         _check_classes(record, num_things, num_labels)
-    _check_files(name, records)
+    _check_files(name, records, (*_FILE_KEYS, *more_file_keys))
     step = max(1, len(records) // IMAGES_LOOKED_AT)
     for record in records[::step][:IMAGES_LOOKED_AT]:
         check_pixels(record, num_labels, metadata.get("ignore_label", 255))
@@ -139,11 +144,11 @@ def _check_classes(record: Record, num_things: int, num_labels: int) -> None:
                 )
 
 
-def _check_files(name: str, records: Sequence[Record]) -> None:
+def _check_files(name: str, records: Sequence[Record], keys: Sequence[str]) -> None:
     """Each folder is listed once, which is faster than asking for each file."""
     wanted = defaultdict(set)
     for record in records:
-        for key in _FILE_KEYS:
+        for key in keys:
             if key in record:
                 folder, file = os.path.split(record[key])
                 wanted[folder].add(file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,8 @@ from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mask2former_ext.contract import separates_classes
-from mask2former_ext.data.annotations import has_outline
-from mask2former_ext.data.boxes import without_faulty_boxes
 from mask2former_ext.data.mapper import Mapper
-from mask2former_ext.data.tasks import Probabilities, teachable, trained_tasks, truth_of
+from mask2former_ext.data.targets.table import target_kind
 
 logger = logging.getLogger(__name__)
 
@@ -55,33 +52,25 @@ def build_train_loader(cfg: CfgNode, mapper: Any = None, start_iteration: int = 
 
 
 def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
-    """The records of cfg.DATASETS.TRAIN, whose truths may be of different kinds.
+    """The records of cfg.DATASETS.TRAIN, whose truths may be of different kinds, as the target kind cleans them.
 
-    With FILTER_EMPTY_ANNOTATIONS, without those whose truth is instances alone and that have none but crowds: an image
-    without a thing may still have stuff to learn. Raises ValueError if none is left. A model of boxes learns from none
-    whose truth has no area, lies outside of the image or is no number: such are named and left out.
+    With FILTER_EMPTY_ANNOTATIONS, without those that teach nothing. Raises ValueError if none is left.
     """
     # One by one: of several data sets Detectron2 expects the same kind of truth.
     sets = [get_detection_dataset_dicts(name, filter_empty=False) for name in cfg.DATASETS.TRAIN]
-    records = list(itertools.chain.from_iterable(sets))
-    if separates_classes(cfg):
-        records = without_faulty_boxes(records)
+    kind = target_kind(cfg)
+    records = kind.cleaned(itertools.chain.from_iterable(sets))
+    for record in records:
+        kind.check(record)
     if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         return records
-    tasks, boxes_will_do = trained_tasks(cfg), separates_classes(cfg) and not cfg.MODEL.MASK_ON
-    kept = [record for record in records if not _teaches_nothing(record, tasks, boxes_will_do)]
+    kept = [record for record in records if not kind.teaches_nothing(record)]
     if len(kept) < len(records):
         empty = len(records) - len(kept)
         logger.info("%d of %d images have no instance to learn from and are left out", empty, len(records))
     if not kept:
         raise ValueError(f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)}: no image has an instance to learn from")
     return kept
-
-
-def _teaches_nothing(record: Mapping[str, Any], tasks: Probabilities, boxes_will_do: bool) -> bool:
-    if set(teachable(record, tasks)) != {"instance"} or truth_of(record, "instance") != "annotations":
-        return False
-    return all(a.get("iscrowd", 0) or not (boxes_will_do or has_outline(a)) for a in record["annotations"])
 
 
 def _as_it_is(example: Any) -> Any:

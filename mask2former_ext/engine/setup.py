@@ -17,7 +17,7 @@ from mask2former_ext.config import add_import_option, import_own_files, load_con
 from mask2former_ext.config.checks import check_model, check_training, tell_unread, use_available_device
 from mask2former_ext.contract import answered_tasks, contract_of
 from mask2former_ext.data import learned_classes, metadata_for, prepare_data, records_of
-from mask2former_ext.data.tasks import UNIFIED, task_probabilities, taught_by
+from mask2former_ext.data.targets.table import target_kind
 from mask2former_ext.env import detectron2_provider
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def banner(cfg: CfgNode, eval_only: bool) -> str:
     lines = {
         "architecture": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}",
         "task": f"trained on {cfg.INPUT.TARGETS} truth; answers {', '.join(answered_tasks(cfg))}",
-        **({"teaches": _taught_tasks(cfg)} if cfg.INPUT.TARGETS == UNIFIED and not eval_only else {}),
+        **({} if eval_only else _taught_tasks(cfg)),
         "data": f"train {', '.join(cfg.DATASETS.TRAIN) or '-'}; test {', '.join(cfg.DATASETS.TEST) or '-'}",
         "classes": _classes(cfg, names[0] if names else None),
         "detectron2": detectron2_provider(),
@@ -99,15 +99,17 @@ def banner(cfg: CfgNode, eval_only: bool) -> str:
     return "\n".join(f"  {name:<13} {value}" for name, value in lines.items())
 
 
-def _taught_tasks(cfg: CfgNode) -> str:
-    """Of each training set, how often each task is drawn, and which are left out for want of truth; a line each."""
-    asked, lines = task_probabilities(cfg), []
+def _taught_tasks(cfg: CfgNode) -> dict[str, str]:
+    """Of each training set, how often each of several tasks is drawn, and which are left out for want of truth."""
+    kind, lines = target_kind(cfg), []
+    if len(kind.tasks) < 2:
+        return {}
     for name in cfg.DATASETS.TRAIN:
-        taught = taught_by(name, records_of(name), asked)
-        drawn = ", ".join(f"{task} {probability:.2f}" for task, probability in taught.items())
-        left_out = ", ".join(task for task in asked if task not in taught)
+        shares = kind.shares(name, records_of(name))
+        drawn = ", ".join(f"{task} {share:.2f}" for task, share in shares.items())
+        left_out = ", ".join(task for task in kind.tasks if task not in shares)
         lines.append(f"{name}: {drawn}" + (f"; no truth for {left_out}: left out" if left_out else ""))
-    return ("\n" + " " * 16).join(lines)
+    return {"teaches": ("\n" + " " * 16).join(lines)}
 
 
 def _classes(cfg: CfgNode, dataset_name: str | None) -> str:

@@ -17,11 +17,11 @@ from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
-from mask2former_ext.data.annotations import has_outline
 from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.separated import ANY_THING, separate
 from mask2former_ext.data.sets.published import thing_names
 from mask2former_ext.data.sets.records import read_json, require
+from mask2former_ext.data.targets.annotations import has_outline
 from mask2former_ext.data.targets.masks import (
     check_segment_ids,
     encode_mask,

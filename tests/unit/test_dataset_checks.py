@@ -165,7 +165,7 @@ def one_class_records() -> Iterator[list[dict]]:
 def test_rejects_targets_that_a_training_set_cannot_give(cfg: CfgNode, one_class_records: list[dict]) -> None:
     one_class_records.append({"file_name": "x.png", "annotations": []})
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("one_class",), ()
-    with pytest.raises(ValueError, match="x.png: INPUT.TARGETS asks for panoptic masks"):
+    with pytest.raises(ValueError, match="x.png: INPUT.TARGETS asks for panoptic truth"):
         check_datasets(cfg)
 
 

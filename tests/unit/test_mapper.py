@@ -16,11 +16,15 @@ from PIL import Image
 from mask2former_ext.config import add_config
 from mask2former_ext.data import Mapper
 from mask2former_ext.data.image_io import BrokenImageError, image_size, read_image, read_labels, read_panoptic
+from mask2former_ext.data.targets.instance import InstanceTarget
 from mask2former_ext.data.targets.masks import run_lengths
+from mask2former_ext.data.targets.panoptic import PanopticTarget
+from mask2former_ext.data.targets.semantic import SemanticTarget
 
 HEIGHT, WIDTH = 6, 8
 MASK = np.zeros((HEIGHT, WIDTH), bool)
 MASK[1:4, 2:7] = True
+KINDS = {"semantic": SemanticTarget, "instance": InstanceTarget, "panoptic": PanopticTarget}
 POLYGON = [[2, 1, 7, 1, 7, 4, 2, 4]]
 
 
@@ -40,8 +44,9 @@ def cfg() -> CfgNode:
     return cfg
 
 
-def mapper(augmentations: tuple = (), targets: str = "panoptic", **options: Any) -> Mapper:
-    return Mapper(True, augmentations=list(augmentations), image_format="RGB", tasks={targets: 1.0}, **options)
+def mapper(augmentations: tuple = (), targets: str = "panoptic", ignore_label: int = 255, **options: Any) -> Mapper:
+    target = KINDS[targets](ignore_label)
+    return Mapper(True, augmentations=list(augmentations), image_format="RGB", target=target, **options)
 
 
 def panoptic_record(image_path: str, ids: np.ndarray, segments: list[dict]) -> dict[str, Any]:

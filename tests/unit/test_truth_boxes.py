@@ -18,9 +18,9 @@ from PIL import Image
 
 from mask2former_ext import add_config
 from mask2former_ext.data import Mapper, check_datasets, prepare_data
-from mask2former_ext.data.annotations import annotated_boxes, annotated_masks
-from mask2former_ext.data.boxes import box_fault, without_faulty_boxes
 from mask2former_ext.data.loader import training_records
+from mask2former_ext.data.targets.annotations import annotated_boxes, annotated_masks
+from mask2former_ext.data.targets.boxes import box_fault, without_faulty_boxes
 from mask2former_ext.data.targets.masks import box_of_mask
 
 NAME = "a_set_of_the_truth_box_tests"

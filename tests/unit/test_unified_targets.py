@@ -19,7 +19,7 @@ from mask2former_ext.data import Mapper, build_train_loader, check_datasets, pre
 from mask2former_ext.data.sets.shapes import CATEGORIES
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.data.targets.texts import object_texts
-from mask2former_ext.data.tasks import draw_task, task_probabilities, teachable
+from mask2former_ext.data.targets.unified import UnifiedTarget, task_probabilities
 from mask2former_ext.engine.setup import banner
 
 THIRD = {"semantic": 1 / 3, "instance": 1 / 3, "panoptic": 1 / 3}
@@ -84,21 +84,26 @@ def test_probabilities_that_are_none_are_refused(probabilities: dict, said: str)
         task_probabilities(config(**probabilities))
 
 
+def shares(record: dict[str, Any], probabilities: dict[str, float]) -> dict[str, float]:
+    return UnifiedTarget(probabilities).shares("coco_2017_train_panoptic", [record])
+
+
 def test_tasks_that_truth_cannot_teach_leave_their_share_to_the_others() -> None:
     asked = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
     both = {"file_name": "", "sem_seg_file_name": "", "annotations": []}
-    assert teachable(both, asked) == pytest.approx({"semantic": 0.25, "instance": 0.75})
-    assert teachable({"file_name": "", "pan_seg_file_name": ""}, asked) == pytest.approx(asked)
+    assert shares(both, asked) == pytest.approx({"semantic": 0.25, "instance": 0.75})
+    assert shares({"file_name": "", "pan_seg_file_name": ""}, asked) == pytest.approx(asked)
 
 
 @pytest.mark.parametrize(("truth", "task"), [("sem_seg_file_name", "semantic"), ("annotations", "instance")])
 def test_one_kind_of_truth_alone_teaches_one_task(truth: str, task: str) -> None:
-    assert {draw_task({"file_name": "", truth: ""}, THIRD) for _ in range(20)} == {task}
+    assert {UnifiedTarget(THIRD).chosen({"file_name": "", truth: ""}).name for _ in range(20)} == {task}
 
 
 def test_tasks_are_drawn_as_often_as_stated() -> None:
     asked = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
-    drawn = Counter(draw_task({"file_name": "", "pan_seg_file_name": ""}, asked) for _ in range(1000))
+    target, record = UnifiedTarget(asked), {"file_name": "", "pan_seg_file_name": ""}
+    drawn = Counter(target.chosen(record).name for _ in range(1000))
     # three standard deviations of a count of 1000 draws are at most 3 * sqrt(250) = 47
     assert drawn == {task: pytest.approx(1000 * probability, abs=47) for task, probability in asked.items()}
 
@@ -192,7 +197,7 @@ def test_tasks_do_not_depend_on_the_number_of_workers(root: Path) -> None:
 def test_without_a_thing_among_the_classes_no_instances_are_learned(root: Path) -> None:
     cfg = prepared(root, "only_panoptic")
     MetadataCatalog.get("only_panoptic").thing_dataset_id_to_contiguous_id.clear()
-    assert Mapper(cfg, True).tasks == {"semantic": 1 / 3, "panoptic": 1 / 3}
+    assert Mapper(cfg, True).target.probabilities == {"semantic": 1 / 3, "panoptic": 1 / 3}
     assert "semantic 0.50, panoptic 0.50; no truth for instance: left out" in banner(cfg, eval_only=False)
 
 
@@ -246,7 +251,7 @@ def test_the_banner_names_each_training_sets_tasks_and_what_is_left_out(root: Pa
 
 def test_truth_for_none_of_the_tasks_is_an_error_before_training(root: Path) -> None:
     cfg = prepared(root, "only_semantic", SEMANTIC=0.0, INSTANCE=0.5, PANOPTIC=0.5)
-    with pytest.raises(ValueError, match="000001.png: INPUT.TARGETS asks for instance or panoptic masks, but"):
+    with pytest.raises(ValueError, match="000001.png: INPUT.TARGETS asks for instance or panoptic truth, but"):
         check_datasets(cfg)
     with pytest.raises(ValueError, match="data set 'only_semantic' can teach none of the tasks .*: instance, panoptic"):
         banner(cfg, eval_only=False)

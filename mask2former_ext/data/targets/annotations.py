@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import transforms as T
 
-from mask2former_ext.data.boxes import has_area, moved_box
+from mask2former_ext.data.targets.boxes import has_area, moved_box
 from mask2former_ext.data.targets.masks import box_of_mask, polygon_mask, segmentation_mask, stack_masks
 
 Record = Mapping[str, Any]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import glob
-import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -31,11 +30,13 @@ from tqdm import tqdm
 
 import mask2former_ext as m
 from mask2former_ext.config import add_import_option, import_own_files
-from mask2former_ext.contract import TASKS, answered_tasks, contract_of
+from mask2former_ext.contract import TASKS, answered_tasks
 from mask2former_ext.data.image_io import BrokenImageError, read_image
+from mask2former_ext.folders import open_folder
+from mask2former_ext.inference.commands import configure, demo_model_notice, free_name
 from mask2former_ext.inference.saving import KINDS, Asked, ImageSaver, VideoSaver
 from mask2former_ext.inference.segmentation import check_classes
-from mask2former_ext.inference.threads import Behind, ahead
+from mask2former_ext.inference.threads import read_predict_consume
 from mask2former_ext.inference.video import (
     VIDEO_SUFFIXES,
     BrokenVideoError,
@@ -47,8 +48,6 @@ from mask2former_ext.inference.video import (
 )
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "output" / "demo" / "model"
-_DEPTH = 4  # images or batches that wait between reading, the model and writing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -110,9 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     output, failures = Path(args.output), list[str]()
     try:
-        _make_folder(output)
+        open_folder(output, "--output")
         import_own_files(args.imports)
-        cfg = configure(args)
+        cfg = configure(args.config_file, args.opts, task=args.task, device=args.device)
+        if args.config_file is None:
+            print(demo_model_notice())
         predictor = m.Predictor(cfg)
         job = Job(args, predictor, what_is_asked(args, cfg, predictor.metadata), output, failures)
         images, videos = find_inputs(args.input, failures)
@@ -130,30 +131,6 @@ def main(argv: list[str] | None = None) -> int:
 def _tell(failures: list[str]) -> None:
     for failure in failures:
         print(f"demo.py: error: {failure}", file=sys.stderr)
-
-
-def configure(args: argparse.Namespace) -> Any:
-    """The configuration with the asked tasks and device in it."""
-    if args.config_file is None:
-        weights = DEFAULT_MODEL / "model_final.pth"
-        if not weights.exists():
-            raise ValueError(f"no --config-file, and {weights}, which `make demo` trains, is absent")
-        print(
-            f"No --config-file: the small model of `make demo` is used, which knows made shapes alone ({DEFAULT_MODEL})"
-        )
-        cfg = m.load_config(str(DEFAULT_MODEL / "config.yaml"), ["MODEL.WEIGHTS", str(weights), *args.opts])
-    else:
-        cfg = m.load_config(args.config_file, args.opts)
-    if not cfg.MODEL.WEIGHTS:
-        raise ValueError("MODEL.WEIGHTS is empty; a trained model is named by --opts MODEL.WEIGHTS FILE")
-    if args.device is not None:
-        cfg.MODEL.DEVICE = args.device
-    if args.task is not None:
-        contract_of(cfg).choose_tasks(cfg, TASKS if args.task == "all" else (args.task,))
-    answered = answered_tasks(cfg)
-    if args.task not in (None, "all", *answered):
-        raise ValueError(f"--task {args.task}: {cfg.MODEL.META_ARCHITECTURE} answers {', '.join(answered)} alone")
-    return cfg
 
 
 def what_is_asked(args: argparse.Namespace, cfg: Any, metadata: Any) -> Asked:
@@ -190,16 +167,6 @@ def find_inputs(inputs: list[str], failures: list[str]) -> tuple[list[str], list
     return [path for path in paths if path not in videos], videos
 
 
-def free_name(stem: str, taken: set[str]) -> str:
-    """`stem`, or with a number where an input of another folder or format has it already."""
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name)
-    return name
-
-
 @dataclass
 class Job:
     """What all inputs share: options, model, what is saved where, what failed and which names are taken so far."""
@@ -215,16 +182,14 @@ class Job:
         """Segment and save the images that can be read; returns their number."""
         if not paths:
             return 0
-        batch, done = self.args.batch, 0
-        reading = ahead(self._readable(paths), _DEPTH * batch)
         with ImageSaver(self.output, self.asked, self.predictor.metadata) as saver:
-            with Behind[tuple](lambda item: saver.save(*item), _DEPTH) as behind:
-                while group := list(itertools.islice(reading, batch)):
-                    results = self._predict([image for _, image in group])
-                    for (path, image), result in zip(group, results, strict=True):
-                        behind.put((image, result, free_name(Path(path).stem, self.names), path))
-                        done += 1
-        return done
+
+            def save(item: tuple[str, Any], result: dict) -> None:
+                path, image = item
+                saver.save(image, result, free_name(Path(path).stem, self.names), path)
+
+            predict = lambda group: self._predict([image for _, image in group])  # noqa: E731
+            return read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]
 
     def _readable(self, paths: list[str]) -> Iterator[tuple[str, Any]]:
         """(path, RGB image) of those that can be read; of an animated one the first picture, which is said."""
@@ -270,17 +235,6 @@ class Job:
 
     def _predict(self, images: list[Any]) -> list[dict]:
         return self.predictor(images, threshold=self.args.confidence_threshold)
-
-
-def _make_folder(output: Path) -> None:
-    """Raises ValueError if it cannot be made or written to: before the model is loaded, not after the first picture."""
-    probe = output / ".demo_writes_here"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--output {output}: cannot be written to ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def write_yaml(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def demo(monkeypatch, repository):
     """The module demo/demo.py with a made model behind it."""
+    from mask2former_ext.inference import commands
     from tests import made_demo
 
     spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
@@ -101,7 +102,7 @@ def demo(monkeypatch, repository):
     add_config(cfg)
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "Mask2Former", "any.pth"
     cfg.MODEL.MASK_CLASSIFIER.update(switches)
-    monkeypatch.setattr(module.m, "load_config", lambda *_: cfg.clone(), raising=False)
+    monkeypatch.setattr(commands, "load_config", lambda *_: cfg.clone())
     monkeypatch.setattr(module.m, "Predictor", made_demo.MadePredictor, raising=False)
     return module
 

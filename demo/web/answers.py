@@ -26,7 +26,7 @@ from mask2former_ext.inference.label_places import label_centres
 from mask2former_ext.inference.segmentation import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
 from mask2former_ext.inference.video import fitted_size, resized
 from web.clips import Clip, is_video, segment_clip
-from web.limits import Limits, Refused
+from web.limits import Limits, RefusedError
 
 JPEG_QUALITY = 92
 LONGEST_NAME = 80
@@ -78,7 +78,7 @@ class Answerer:
                 clip = segment_clip(name, data, self.predictors[model], task, threshold, self.limits)
                 return clip_answer(name, task, clip)
             image = self._image(NamedBytes(data, name))
-        except (Refused, BrokenImageError) as error:
+        except (RefusedError, BrokenImageError) as error:
             return {"error": True, "message": f"{error}."}
         predictor, start = self.predictors[model], time.perf_counter()
         result = predictor(image, task=task, threshold=threshold)
@@ -91,11 +91,11 @@ class Answerer:
 
     def _check(self, model: Any, task: Any, threshold: Any) -> None:
         if not isinstance(model, str) or model not in self.predictors:
-            raise Refused(f"there is no model '{model}' here, but {', '.join(self.predictors)}")
+            raise RefusedError(f"there is no model '{model}' here, but {', '.join(self.predictors)}")
         if task not in self.tasks(model):
-            raise Refused(f"{model} does not answer the task '{task}', but {', '.join(self.tasks(model))}")
+            raise RefusedError(f"{model} does not answer the task '{task}', but {', '.join(self.tasks(model))}")
         if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-            raise Refused(f"the threshold is {threshold}, but must lie in [0, 1]")
+            raise RefusedError(f"the threshold is {threshold}, but must lie in [0, 1]")
 
     def _received(self, upload: Any) -> tuple[str, bytes]:
         """(the file's name without any folder, its bytes)."""
@@ -103,10 +103,10 @@ class Answerer:
             name, data = upload["name"], base64.b64decode(upload["data"], validate=True)
             name = PurePosixPath(name.replace("\\", "/")).name[-LONGEST_NAME:] or "picture"
         except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise Refused("This is not a file as the page sends it") from error
+            raise RefusedError("This is not a file as the page sends it") from error
         if len(data) > self.limits.max_bytes:
             most = f"{self.limits.max_bytes / 1e6:g} MB"
-            raise Refused(f"{name} has {len(data) / 1e6:.1f} MB, but at most {most} are taken")
+            raise RefusedError(f"{name} has {len(data) / 1e6:.1f} MB, but at most {most} are taken")
         return name, data
 
     def _image(self, file: NamedBytes) -> NDArray[np.uint8]:
@@ -115,12 +115,12 @@ class Answerer:
             with Image.open(file) as header:
                 width, height = header.size
         except UnidentifiedImageError as error:
-            raise Refused(f"{file} is no picture or video that can be read") from error
+            raise RefusedError(f"{file} is no picture or video that can be read") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise Refused(f"{file} cannot be read ({error})") from error
+            raise RefusedError(f"{file} cannot be read ({error})") from error
         if width * height > self.limits.max_pixels:
             most = f"{self.limits.max_pixels / 1e6:g} megapixels"
-            raise Refused(f"{file} has {width} x {height} pixels, but at most {most} are taken")
+            raise RefusedError(f"{file} has {width} x {height} pixels, but at most {most} are taken")
         file.seek(0)
         image = read_image(file, "RGB")
         return resized(image, fitted_size(image.shape[:2], self.limits.max_size))

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import mask2former_ext as m
-from demo import configure, free_name
 from mask2former_ext.config import add_import_option, import_own_files
+from mask2former_ext.inference.commands import configure, demo_model_notice, free_name
 from web.answers import Answerer
 from web.gate import Gate
 from web.limits import Limits
@@ -131,13 +131,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
     """Name of the model -> model."""
-    asked = {"device": args.device, "task": None, "confidence_threshold": None}
     if not args.config_file:
-        return {"make demo": m.Predictor(configure(argparse.Namespace(config_file=None, opts=args.opts, **asked)))}
+        cfg = configure(None, args.opts, device=args.device)
+        print(demo_model_notice())
+        return {"make demo": m.Predictor(cfg)}
     predictors: dict[str, m.Predictor] = {}
     for config_file, weights in zip(args.config_file, args.weights, strict=True):
-        opts = ["MODEL.WEIGHTS", weights, *args.opts]
-        cfg = configure(argparse.Namespace(config_file=config_file, opts=opts, **asked))
+        cfg = configure(config_file, ["MODEL.WEIGHTS", weights, *args.opts], device=args.device)
         path = Path(config_file).resolve()
         name = path.parent.name if path.stem == "config" else path.stem  # training writes config.yaml into its folder
         predictors[free_name(name, set(predictors))] = m.Predictor(cfg)

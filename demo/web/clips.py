@@ -13,7 +13,7 @@ from typing import Any
 
 from mask2former_ext.inference.saving import Asked, VideoSaver
 from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av, segment_frames
-from web.limits import Limits, Refused
+from web.limits import Limits, RefusedError
 
 # MP4 and MOV begin with a box of one of these kinds. What else FFmpeg knows, such as playlists that name other files,
 # it never gets to see.
@@ -43,7 +43,7 @@ def is_video(data: bytes) -> bool:
 
 
 def segment_clip(name: str, data: bytes, predictor: Any, task: str, threshold: float, limits: Limits) -> Clip:
-    """Raises Refused, naming the file, if it is too long or large or cannot be read."""
+    """Raises RefusedError, naming the file, if it is too long or large or cannot be read."""
     assert is_video(data), f"{name} is no video"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip"
@@ -52,25 +52,26 @@ def segment_clip(name: str, data: bytes, predictor: Any, task: str, threshold: f
             every = _stride(name, path, limits)
             return _segment(path, every, predictor, task, threshold, limits)
         except (BrokenVideoError, ImportError) as error:
-            raise Refused(str(error).replace(str(path), name)) from error
+            raise RefusedError(str(error).replace(str(path), name)) from error
 
 
 def _stride(name: str, path: Path, limits: Limits) -> int:
-    """Each how many-th frame is segmented. Raises Refused for a video that is too long or large."""
+    """Each how many-th frame is segmented. Raises RefusedError for a video that is too long or large."""
     av = import_av()
     try:
         with av.open(str(path)) as container:
             for stream in container.streams.video:
                 if stream.width * stream.height > limits.max_pixels:
                     most = f"{limits.max_pixels / 1e6:g} megapixels"
-                    raise Refused(f"{name} has {stream.width} x {stream.height} pixels, but at most {most} are taken")
+                    size = f"{stream.width} x {stream.height} pixels"
+                    raise RefusedError(f"{name} has {size}, but at most {most} are taken")
     except av.FFmpegError as error:
-        raise Refused(f"{name} cannot be read as a video") from error
+        raise RefusedError(f"{name} cannot be read as a video") from error
     with VideoReader(path) as reader:
         num_frames = reader.num_frames or 0
         seconds = float(num_frames / reader.rate)
     if seconds > limits.max_seconds:
-        raise Refused(f"{name} lasts {seconds:.1f} s, but at most {limits.max_seconds:g} s are taken")
+        raise RefusedError(f"{name} lasts {seconds:.1f} s, but at most {limits.max_seconds:g} s are taken")
     return max(1, -(-num_frames // limits.max_frames))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from web.limits import Refused
+from web.limits import RefusedError
 
 # What the page itself asks for. The rest of what gradio would answer (uploads, files, its own programming interface) is
 # not needed here, so nobody gets it.
@@ -74,7 +74,7 @@ class Gate:
         if refusal is None:
             try:
                 check_body(body)
-            except Refused as error:
+            except RefusedError as error:
                 refusal = 400, str(error)
         return refusal
 
@@ -85,27 +85,29 @@ class Gate:
 
 
 def check_body(body: bytes) -> None:
-    """Raise Refused unless the body is json in which every parser reads the same, and no object names a file.
+    """Raise RefusedError unless the body is json in which every parser reads the same, and no object names a file.
 
     That is UTF-8 without a byte order mark, no key twice in an object, and none of FILE_KEYS in any.
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PARTS:
-        raise Refused(f"The request has more than {MAX_PARTS} values, but the page sends a few")
+        raise RefusedError(f"The request has more than {MAX_PARTS} values, but the page sends a few")
     try:
         json.loads(body.decode("utf-8"), object_pairs_hook=_check_keys)
-    except Refused:
+    except RefusedError:
         raise
     except (ValueError, RecursionError) as error:
-        raise Refused("The request is not json in UTF-8 as the page sends it") from error
+        raise RefusedError("The request is not json in UTF-8 as the page sends it") from error
 
 
 def _check_keys(pairs: list[tuple[str, Any]]) -> None:
     seen = set()
     for key, _ in pairs:
         if key in FILE_KEYS:
-            raise Refused(f"The request has an object with the key {key!r}, but a file is sent as 'name' and 'data'")
+            rule = "a file is sent as 'name' and 'data'"
+            raise RefusedError(f"The request has an object with the key {key!r}, but {rule}")
         if key in seen:
-            raise Refused(f"The request has an object with the key {key[:LONGEST_KEY]!r} twice, but once is enough")
+            shown = repr(key[:LONGEST_KEY])
+            raise RefusedError(f"The request has an object with the key {shown} twice, but once is enough")
         seen.add(key)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """A question that is not answered; the text is for the person who asked."""
 
 

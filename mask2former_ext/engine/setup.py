@@ -19,6 +19,7 @@ from mask2former_ext.contract import answered_tasks, contract_of
 from mask2former_ext.data import learned_classes, metadata_for, prepare_data, records_of
 from mask2former_ext.data.targets.table import target_kind
 from mask2former_ext.env import detectron2_provider
+from mask2former_ext.folders import open_folder
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if not args.eval_only:
         check_training(cfg, comm.get_world_size())
     prepare_data(cfg)
-    _open_output_folder(cfg.OUTPUT_DIR)
+    open_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     rank = comm.get_rank()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="detectron2")
@@ -122,14 +123,3 @@ def _classes(cfg: CfgNode, dataset_name: str | None) -> str:
         f"{len(names)}{noun_of[heads[head]]}: {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")
         for head, names in learned_classes(cfg, dataset_name).items()
     )
-
-
-def _open_output_folder(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-        probe = os.path.join(path, f".write_test_{os.getpid()}")
-        with open(probe, "w"):
-            pass
-        os.remove(probe)
-    except OSError as error:
-        raise ValueError(f"OUTPUT_DIR {path!r} cannot be written: {error}") from error

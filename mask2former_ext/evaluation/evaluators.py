@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mask2former_ext.evaluation.average_precision import coco_average_precision,
 from mask2former_ext.evaluation.confusion_matrix import ConfusionMatrix
 from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
 from mask2former_ext.evaluation.truth import DatasetTruth
+from mask2former_ext.folders import open_folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class PanopticEvaluator(DatasetEvaluator):
         self._truth = self._dataset.panoptic
         self._id_of_thing = {k: category for category, k in self._dataset.thing_of_id.items()}
         self._id_of_stuff = {k: category for category, k in self._dataset.stuff_of_id.items()}
-        self._output_dir = _make_folder(output_dir)
-        self._png_dir = None if self._output_dir is None else _make_folder(self._output_dir / "panoptic_predictions")
+        self._output_dir = _open_folder(output_dir)
+        self._png_dir = None if output_dir is None else _open_folder(Path(output_dir) / "panoptic_predictions")
         self.reset()
 
     def reset(self) -> None:
@@ -110,7 +110,7 @@ class InstanceEvaluator(DatasetEvaluator):
         self._dataset = _as_truth(dataset)
         self._max_dets = max_dets_per_image
         self._id_of_thing = {k: category for category, k in self._dataset.thing_of_id.items()}
-        self._output_dir = _make_folder(output_dir)
+        self._output_dir = _open_folder(output_dir)
         self._coco: COCO | None = None
         if not self._dataset.has_instances:
             raise ValueError(
@@ -235,7 +235,7 @@ class SemanticEvaluator(DatasetEvaluator):
                 f"data set {self._dataset.name} has neither semantic nor panoptic truth, of which mIoU needs one"
             )
         self._names: list[str] = list(self._dataset.metadata.stuff_classes)
-        self._output_dir = _make_folder(output_dir)
+        self._output_dir = _open_folder(output_dir)
         self.reset()
 
     def reset(self) -> None:
@@ -281,18 +281,8 @@ def _as_truth(dataset: str | DatasetTruth) -> DatasetTruth:
     return dataset if isinstance(dataset, DatasetTruth) else DatasetTruth(dataset)
 
 
-def _make_folder(path: str | Path | None) -> Path | None:
-    """ValueError if the folder cannot be made or written to."""
-    if path is None:
-        return None
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output_dir {folder} cannot be made: {error}") from error
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"output_dir {folder} cannot be written to")
-    return folder
+def _open_folder(path: str | Path | None) -> Path | None:
+    return None if path is None else open_folder(path, "output_dir")
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END: Any = object()
 _PATIENCE = 0.1  # seconds between two looks at whether the other side is still there
+_DEPTH = 4  # batches that wait to be predicted, and items that wait to be consumed
+
+
+def read_predict_consume(
+    items: Iterable[T], predict: Callable[[list[T]], Sequence[R]], consume: Callable[[T, R], None], *, batch: int = 1
+) -> tuple[int, float]:
+    """Read the items, predict and consume at once, each in a thread of its own, in the order of the items.
+
+    predict: up to `batch` items -> a result for each; runs in the caller's thread. consume: gets each item with its
+    result. Returns the number of items and the seconds that `predict` took.
+    """
+    count, seconds = 0, 0.0
+    reading = ahead(items, _DEPTH * batch)
+    with Behind[tuple[T, R]](lambda pair: consume(*pair), _DEPTH) as behind:
+        try:
+            while group := list(itertools.islice(reading, batch)):
+                start = time.perf_counter()
+                results = predict(group)
+                seconds += time.perf_counter() - start
+                count += len(group)
+                for pair in zip(group, results, strict=True):
+                    behind.put(pair)
+        finally:
+            reading.close()
+    return count, seconds
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:

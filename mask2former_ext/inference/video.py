@@ -23,14 +23,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mask2former_ext.inference.threads import Behind, ahead
+from mask2former_ext.inference.threads import read_predict_consume
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 # Constant quality, visually near the source; a faster preset than the default, for one core at 640 x 480.
 _ENCODER = {"preset": "veryfast", "crf": "20"}
 _CAMERA_TICKS = 1000  # per second
 _CAMERA_RATE = Fraction(30)
-_DEPTH = 4  # frames or batches that wait between two threads
 
 Image = NDArray[np.uint8]
 
@@ -284,25 +283,11 @@ def segment_frames(
     *,
     batch: int = 1,
 ) -> tuple[int, float]:
-    """Read, predict and consume at once, each in its own thread, frames in order. Returns their number and the seconds
-    that `predict` took.
+    """`threads.read_predict_consume` of frames. Returns their number and the seconds that `predict` took.
 
     predict: list of images -> a result for each (a `Predictor`). consume: gets every frame with its result.
     """
-    count, seconds = 0, 0.0
-    reading = ahead(frames, _DEPTH * batch)
-    with Behind[tuple[Frame, dict]](lambda item: consume(*item), _DEPTH) as behind:
-        try:
-            while group := list(itertools.islice(reading, batch)):
-                start = time.perf_counter()
-                results = predict([frame.image for frame in group])
-                seconds += time.perf_counter() - start
-                count += len(group)
-                for frame, result in zip(group, results, strict=True):
-                    behind.put((frame, result))
-        finally:
-            reading.close()
-    return count, seconds
+    return read_predict_consume(frames, lambda group: predict([frame.image for frame in group]), consume, batch=batch)
 
 
 def fitted_size(size: Sequence[int], max_size: int | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
+from mask2former_ext.inference import commands
 from tests.made_demo import SIZE, MadePredictor, run
 
 
@@ -70,7 +71,7 @@ def test_json_lists_what_was_found(demo, folder, tmp_path):
 def test_an_output_that_cannot_be_made_is_told_in_a_line(demo, folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(demo, [folder], tmp_path / "file" / "below") == 2
-    assert capsys.readouterr().err.startswith(f"demo.py: error: --output {tmp_path / 'file' / 'below'}: cannot be")
+    assert capsys.readouterr().err.startswith(f"demo.py: error: --output '{tmp_path / 'file' / 'below'}' cannot be")
 
 
 def test_what_failed_before_the_end_is_told_at_the_end(demo, folder, tmp_path, capsys):
@@ -114,9 +115,9 @@ class AnswersAll(MadePredictor):
 @pytest.fixture
 def panoptic_fpn(demo, monkeypatch):
     """The demo's configuration is of a model that says itself what it answers."""
-    cfg = demo.m.load_config()
+    cfg = commands.load_config()
     cfg.MODEL.META_ARCHITECTURE = "PanopticFeaturePyramid"
-    monkeypatch.setattr(demo.m, "load_config", lambda *_: cfg)
+    monkeypatch.setattr(commands, "load_config", lambda *_: cfg)
     monkeypatch.setattr(demo.m, "Predictor", AnswersAll)
     return cfg
 
@@ -141,6 +142,6 @@ def test_a_threshold_outside_0_to_1_is_refused(demo, folder, tmp_path, capsys):
 
 def test_a_model_without_weights_is_refused(demo, folder, tmp_path, monkeypatch, capsys):
     cfg = CfgNode({"MODEL": {"WEIGHTS": ""}})
-    monkeypatch.setattr(demo.m, "load_config", lambda *_: cfg)
+    monkeypatch.setattr(commands, "load_config", lambda *_: cfg)
     assert run(demo, [folder], tmp_path / "out") == 2
     assert "MODEL.WEIGHTS is empty" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mask2former_ext.inference import commands
 from tests.made_demo import SIZE, MadePredictor, run
 
 av = pytest.importorskip("av")
@@ -157,7 +158,7 @@ def test_no_camera_is_told(demo, tmp_path, capsys):
 
 def test_without_a_configuration_the_model_of_make_demo_is_used_and_named(demo, folder, tmp_path, monkeypatch, capsys):
     model = tmp_path / "model"
-    monkeypatch.setattr(demo, "DEFAULT_MODEL", model)
+    monkeypatch.setattr(commands, "DEMO_MODEL", model)
     arguments = ["--input", str(folder / "a.png"), "--output", str(tmp_path / "out")]
     assert demo.main(arguments) == 2
     assert "`make demo` trains, is absent" in errors(capsys)[0]

@@ -13,6 +13,7 @@ from torch import nn
 from mask2former_ext import add_config
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm, parameter_groups
 from mask2former_ext.engine.step import TrainingStep
+from mask2former_ext.folders import open_folder
 
 
 def solver_config(**solver):
@@ -191,11 +192,9 @@ def test_amp_on_a_cpu_trains_in_float32_and_says_so():
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
-    from mask2former_ext.engine.setup import _open_output_folder
-
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="OUTPUT_DIR .*file/model.* cannot be written"):
-        _open_output_folder(str(tmp_path / "file" / "model"))
+        open_folder(str(tmp_path / "file" / "model"), "OUTPUT_DIR")
 
 
 def test_several_machines_without_gpus_are_refused(monkeypatch):

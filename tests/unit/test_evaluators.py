@@ -288,7 +288,7 @@ def test_a_model_of_other_classes_is_refused(register, tmp_path):
 
 def test_an_output_folder_that_cannot_be_made_is_named(register, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="output_dir .*file/below cannot be made"):
+    with pytest.raises(ValueError, match="output_dir .*file/below' cannot be written"):
         SemanticEvaluator(register(write_panoptic(tmp_path)), str(tmp_path / "file" / "below"))
 
 

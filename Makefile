@@ -6,14 +6,15 @@
 BASE_PYTHON := $(or $(PYTHON),$(shell command -v python3 || command -v python || echo python3))
 IN_ENVIRONMENT = $(BASE_PYTHON) tools/bootstrap.py
 
-.PHONY: demo test lint benchmark setup help
+.PHONY: demo test lint benchmark docs setup help
 .NOTPARALLEL:
 
 help:
-	@echo "make demo       train Mask2Former on made pictures, score it and draw what it sees"
+	@echo "make demo       train Mask2Former on synthetic pictures, score it and draw what it sees"
 	@echo "make test       run the test suite"
 	@echo "make lint       run ruff and mypy"
 	@echo "make benchmark  measure speed and memory beside transformers, torchvision, Detectron2"
+	@echo "make docs       build the pages of docs/ as a site in output/site, checking every link"
 	@echo "make setup      only set up the environment"
 
 demo:
@@ -28,6 +29,9 @@ lint:
 
 benchmark:
 	@$(IN_ENVIRONMENT) --extras benchmark -- tools/benchmark.py $(ARGS)
+
+docs:
+	@$(IN_ENVIRONMENT) --extras docs -- -m mkdocs build --strict $(ARGS)
 
 setup:
 	@$(IN_ENVIRONMENT)

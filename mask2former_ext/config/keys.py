@@ -66,10 +66,10 @@ def add_config(cfg: CN) -> None:
 
 
 def _add_resnet_config(cfg: CN) -> None:
-    # Read by BACKBONE.NAME "build_resnet_deeplab_backbone" (Detectron2's DeepLab project) alone.
-    cfg.MODEL.RESNETS.STEM_TYPE = "deeplab"
-    cfg.MODEL.RESNETS.RES4_DILATION = 1
-    cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 2, 4]
+    # BACKBONE.NAME "build_resnet_deeplab_backbone" (Detectron2's DeepLab project) alone reads these.
+    cfg.MODEL.RESNETS.STEM_TYPE = "deeplab"  # three 3x3 convolutions; "basic": one of 7x7
+    cfg.MODEL.RESNETS.RES4_DILATION = 1  # of its 3x3 convolutions
+    cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 2, 4]  # dilation of each block of res5, times RES5_DILATION
 
 
 def _add_input_config(cfg: CN) -> None:
@@ -83,14 +83,14 @@ def _add_input_config(cfg: CN) -> None:
     # "crop_resize": as resize_crop, but crop before the resizing (Detectron2's own mapper).
     # "detr": as crop_resize, but crop half of the images only, at sizes of their own (if CROP.ENABLED).
     cfg.INPUT.AUGMENTATION = "resize_crop"
-    cfg.INPUT.COLOR_AUG_SSD = False
+    cfg.INPUT.COLOR_AUG_SSD = False  # change brightness, contrast, saturation and hue at random, as SSD does
     # A crop of resize_crop is drawn again (10 times at most) while one class covers more than this share. 1.0: never.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
     # Side in pixels of the square to which resize_crop pads an image that is smaller (bottom and right); 0: none.
     cfg.INPUT.PAD_SIZE = 0
-    cfg.INPUT.IMAGE_SIZE = 1024
-    cfg.INPUT.MIN_SCALE = 0.1
-    cfg.INPUT.MAX_SCALE = 2.0
+    cfg.INPUT.IMAGE_SIZE = 1024  # px; side of the square that large_scale_jitter gives
+    cfg.INPUT.MIN_SCALE = 0.1  # the least factor of large_scale_jitter
+    cfg.INPUT.MAX_SCALE = 2.0  # the greatest factor of large_scale_jitter
 
 
 def _add_dataset_config(cfg: CN) -> None:
@@ -104,14 +104,14 @@ def _add_dataset_config(cfg: CN) -> None:
 
 
 def _add_solver_config(cfg: CN) -> None:
-    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.OPTIMIZER = "ADAMW"  # or "SGD"
     # Learning-rate factor of the parameters under `backbone`.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
     # The same of what OneFormer's queries start from: the task's MLP and the transformer over the pixels.
     cfg.SOLVER.INITIAL_QUERIES_MULTIPLIER = 1.0
-    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
-    # WarmupPolyLR: lr = BASE_LR * (1 - t / MAX_ITER) ** POWER, constant once below POLY_LR_CONSTANT_ENDING * BASE_LR.
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0  # of embeddings
+    # WarmupPolyLR: lr = BASE_LR * (1 - t / MAX_ITER) ** POLY_LR_POWER at step t.
     cfg.SOLVER.POLY_LR_POWER = 0.9
-    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0  # the rate does not fall below this share of BASE_LR
     # Steps in a row that were skipped since a loss or gradient is not finite, after which training stops with an error.
     cfg.SOLVER.MAX_NONFINITE_STEPS = 10

@@ -28,24 +28,24 @@ def add_backbone_config(cfg: CN) -> None:
     swin.PATCH_SIZE = 4  # px
     swin.EMBED_DIM = 96  # channels of res2, doubled in each further stage; C in the paper
     swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
-    swin.NUM_HEADS = [3, 6, 12, 24]
+    swin.NUM_HEADS = [3, 6, 12, 24]  # of each stage
     swin.WINDOW_SIZE = 7  # cells; M in the paper
-    swin.MLP_RATIO = 4.0
-    swin.QKV_BIAS = True
+    swin.MLP_RATIO = 4.0  # hidden width of a block's MLP, times its channels
+    swin.QKV_BIAS = True  # queries, keys and values have a bias
     swin.QK_SCALE = None  # factor of the attention logits; None: 1 / sqrt(channels of a head)
-    swin.DROP_RATE = 0.0
-    swin.ATTN_DROP_RATE = 0.0
+    swin.DROP_RATE = 0.0  # dropout of the embeddings, projections and MLPs
+    swin.ATTN_DROP_RATE = 0.0  # dropout of the attention weights
     swin.DROP_PATH_RATE = 0.3  # of the last block, rising linearly from 0
     swin.APE = False  # learned absolute position embedding
-    swin.PATCH_NORM = True
-    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    swin.PATCH_NORM = True  # a norm after the patch embedding
+    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
     swin.USE_CHECKPOINT = False  # recompute blocks in the backward pass: less memory, more time
 
     node = cfg.MODEL.TIMM = CN()
     node.NAME = "convnext_tiny"  # as in timm.list_models()
     node.PRETRAINED = False  # fetch timm's weights when the model is built
     node.OUT_FEATURES = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
-    node.DROP_PATH_RATE = 0.0
+    node.DROP_PATH_RATE = 0.0  # timm's drop_path_rate
     node.PYRAMID_CHANNELS = 256  # of every level of the pyramid that a plain ViT gets
 
 

@@ -43,25 +43,25 @@ def add_mask2former_config(cfg: CN) -> None:
     node.NUM_QUERIES = 100  # N in the paper
     node.HIDDEN_DIM = 256  # C
     node.MASK_DIM = 256  # channels of the mask embeddings and of the per-pixel embeddings
-    node.NUM_HEADS = 8
+    node.NUM_HEADS = 8  # of each attention of the decoder
     node.DECODER_LAYERS = 9  # L in the paper; losses are taken at L + 1 places (also before layer 1)
-    node.FEEDFORWARD_DIM = 2048
-    node.PRE_NORM = False
+    node.FEEDFORWARD_DIM = 2048  # hidden width of a decoder layer's MLP
+    node.PRE_NORM = False  # a norm before each sublayer instead of after it
     node.ENFORCE_INPUT_PROJ = False  # a 1x1 convolution before the decoder even where the widths agree
     node.NUM_POINTS = 112 * 112  # sampled per mask for matching and loss; K in section 3.3
     node.OVERSAMPLE_RATIO = 3.0  # candidates per point; k in PointRend
     node.IMPORTANCE_SAMPLE_RATIO = 0.75  # share of uncertain points; beta in PointRend
 
     decoder = node.PIXEL_DECODER = CN()
-    decoder.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    decoder.IN_FEATURES = ["res2", "res3", "res4", "res5"]  # the backbone's maps that it takes
     decoder.DEFORMABLE_IN_FEATURES = ["res3", "res4", "res5"]  # levels that attend to each other
-    decoder.CONV_DIM = 256
+    decoder.CONV_DIM = 256  # channels of its maps
     decoder.NORM = "GN"  # of the FPN convolutions
-    decoder.ENCODER_LAYERS = 6
-    decoder.ENCODER_HEADS = 8
+    decoder.ENCODER_LAYERS = 6  # of deformable attention
+    decoder.ENCODER_HEADS = 8  # of each deformable attention
     decoder.ENCODER_POINTS = 4  # sampled per head and level
-    decoder.ENCODER_FEEDFORWARD_DIM = 1024
-    decoder.ENCODER_DROPOUT = 0.0
+    decoder.ENCODER_FEEDFORWARD_DIM = 1024  # hidden width of an encoder layer's MLP
+    decoder.ENCODER_DROPOUT = 0.0  # of the encoder's layers
     decoder.COMMON_STRIDE = 4  # of the per-pixel embeddings, in pixels of the input
 
 

@@ -41,10 +41,9 @@ def add_mask_classifier_config(cfg: CN) -> None:
     node.NUM_CLASSES = 0
     # Images are padded (bottom and right) to a multiple of this; 0: no padding, -1: the backbone's own divisibility.
     node.SIZE_DIVISIBILITY = 32
-    # Tasks that inference answers.
-    node.SEMANTIC_ON = True
-    node.INSTANCE_ON = False
-    node.PANOPTIC_ON = False
+    node.SEMANTIC_ON = True  # inference answers the semantic task
+    node.INSTANCE_ON = False  # ... the instance task
+    node.PANOPTIC_ON = False  # ... the panoptic task
     # Panoptic: a query takes part if its best class is an object with at least this probability ...
     node.MIN_CLASS_PROB = 0.0
     # ... and its segment stays if at least this fraction of the query's mask (probability >= 0.5) is left to it.
@@ -53,11 +52,10 @@ def add_mask_classifier_config(cfg: CN) -> None:
     node.MIN_INSTANCE_SCORE = 0.0
     # Bring masks to the output size before the semantic scores are formed; always so if panoptic or instance is on.
     node.RESIZE_MASKS_FIRST = False
-    # Weights of the losses and, the same, of the matching cost.
-    node.CLASS_WEIGHT = 1.0
-    node.MASK_WEIGHT = 1.0
-    node.DICE_WEIGHT = 1.0
-    node.NO_OBJECT_WEIGHT = 0.1
+    node.CLASS_WEIGHT = 1.0  # of the class loss, and of its part in the matching cost
+    node.MASK_WEIGHT = 1.0  # of the loss of single pixels (MaskFormer: focal, else BCE), and of its matching cost
+    node.DICE_WEIGHT = 1.0  # of the dice loss, and of its matching cost
+    node.NO_OBJECT_WEIGHT = 0.1  # of the class "no object" within the class loss
     node.DEEP_SUPERVISION = True  # losses at every decoder layer
 
 

@@ -33,20 +33,20 @@ def add_maskformer_config(cfg: CN) -> None:
     node.NUM_QUERIES = 100  # N in the paper
     node.HIDDEN_DIM = 256  # C
     node.MASK_DIM = 256  # channels of the mask embeddings and of the per-pixel embeddings
-    node.NUM_HEADS = 8
+    node.NUM_HEADS = 8  # of each attention
     node.ENCODER_LAYERS = 0  # of self-attention on the memory, before the decoder
     node.DECODER_LAYERS = 6  # losses are taken after each
-    node.FEEDFORWARD_DIM = 2048
-    node.DROPOUT = 0.1
-    node.PRE_NORM = False
+    node.FEEDFORWARD_DIM = 2048  # hidden width of a layer's MLP
+    node.DROPOUT = 0.1  # of encoder and decoder layers
+    node.PRE_NORM = False  # a norm before each sublayer instead of after it
     node.ENFORCE_INPUT_PROJ = False  # a 1x1 convolution before the decoder even where the widths agree
     # The map that queries attend to: one of the backbone's, or "transformer_encoder": that of PIXEL_DECODER.ENCODER.
     node.MEMORY_FEATURE = "res5"
 
     decoder = node.PIXEL_DECODER = CN()
-    decoder.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    decoder.CONV_DIM = 256
-    decoder.NORM = "GN"
+    decoder.IN_FEATURES = ["res2", "res3", "res4", "res5"]  # the backbone's maps that it takes
+    decoder.CONV_DIM = 256  # channels of its maps
+    decoder.NORM = "GN"  # of its convolutions
     decoder.ENCODER = False  # self-attention on the coarsest map first; its heads, width and dropout are those above
     decoder.ENCODER_LAYERS = 6  # if ENCODER
 

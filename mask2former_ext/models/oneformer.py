@@ -47,20 +47,20 @@ def add_oneformer_config(cfg: CN) -> None:
     node = cfg.MODEL.ONEFORMER = cfg.MODEL.MASK2FORMER.clone()
     node.NUM_QUERIES = 150  # the task's token included
     node.QUERY_LAYERS = 2  # of the transformer that the queries start from
-    node.QUERY_DROPOUT = 0.1
+    node.QUERY_DROPOUT = 0.1  # of that transformer
     node.DISTINCT_QUERIES = False  # see `TaskConditionedDecoder.make_queries_distinct`
     node.TASK_CONTEXT_LENGTH = 77  # T
-    node.CONTRASTIVE_WEIGHT = 0.5
+    node.CONTRASTIVE_WEIGHT = 0.5  # of the loss between queries and texts
     node.CONTRASTIVE_TEMPERATURE = 0.07  # at the start; learned
 
     text = node.TEXT_ENCODER = CN()
     # The text part, which only training needs. It is built, too, if MODEL.WEIGHTS hold it.
     text.ENABLED = True
     text.WIDTH = 256  # a multiple of 64
-    text.NUM_LAYERS = 6
+    text.NUM_LAYERS = 6  # of its transformer
     text.CONTEXT_LENGTH = 77  # tokens of a text; what is longer is cut
     text.VOCAB_SIZE = 49408  # of CLIP
-    text.PROJ_NUM_LAYERS = 2
+    text.PROJ_NUM_LAYERS = 2  # of the MLP from a text to the queries' space
     text.NUM_CONTEXT = 16  # learned text embeddings; an image has NUM_QUERIES - NUM_CONTEXT texts
 
 

@@ -35,7 +35,7 @@ from mask2former_ext.postprocess import resize_class_scores
 def add_per_pixel_config(cfg: CN) -> None:
     """MODEL.PER_PIXEL; the network's keys are MODEL.MASKFORMER's, the number of classes is MODEL.MASK_CLASSIFIER's."""
     node = cfg.MODEL.PER_PIXEL = CN()
-    node.LOSS_WEIGHT = 1.0
+    node.LOSS_WEIGHT = 1.0  # of the cross entropy
 
 
 class PixelClassifier(Segmenter):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+import quote_examples
 import write_configuration
 
 from tests.places import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "datasets" / "README.md"])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-QUOTE = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -32,3 +30,32 @@ def test_write_configuration_refuses_a_key_without_a_comment(monkeypatch):
     monkeypatch.setattr(write_configuration, "comments", dict)
     with pytest.raises(ValueError, match="gives it no comment"):
         write_configuration.our_keys()
+
+
+def test_every_quote_of_an_example_is_what_its_file_holds():
+    assert quote_examples.main(["--check"]) == 0
+
+
+def test_with_quotes_puts_the_file_into_the_block(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text("now = 2\n")
+    monkeypatch.setattr(quote_examples, "ROOT", tmp_path)
+    block = '```python title="own.py"\n{}```'
+    assert quote_examples.with_quotes(block.format("old = 1\n")) == block.format("now = 2\n")
+
+
+def test_the_site_builds_strictly_and_no_link_leads_nowhere(tmp_path):
+    load = pytest.importorskip("mkdocs.config").load_config
+    from mkdocs.commands.build import build
+
+    config = load(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True)
+    build(config)
+    assert (tmp_path / "site" / "configuration.html").is_file()
+
+
+def test_site_link_refuses_a_link_that_leads_nowhere():
+    pytest.importorskip("mkdocs")
+    from mkdocs.exceptions import PluginError
+    from site_hooks import site_link
+
+    with pytest.raises(PluginError, match="leads to no file of the checkout"):
+        site_link("text", "no_such.md", "docs/index.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import quote_examples
 import write_configuration
 
 from tests.places import ROOT
+from tests.source import tree_of
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "datasets" / "README.md"])
+# A file, or file:name, in backticks: how a page names a place of the code.
+PLACE = re.compile(r"`([\w/]+\.py)(?::([\w.]+))?`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -20,6 +24,44 @@ def test_every_relative_link_of_a_page_leads_to_a_file(page: Path):
     targets = [target.partition("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8"))]
     local = [target for target in targets if target and "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def defines(file: Path, name: str) -> bool:
+    """Whether a file defines `Class`, `Class.method`, a function or a value by that name."""
+    body: list[ast.stmt] = tree_of(file).body
+    for part in name.split("."):
+        named = [node for node in body if part in names_of(node)]
+        if not named:
+            return False
+        body = getattr(named[0], "body", [])
+    return True
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [node.name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
+
+
+def place_of(file: str) -> Path | None:
+    """The file that a page means, which may leave out the package's own folder."""
+    return next((path for path in (ROOT / file, ROOT / "mask2former_ext" / file) if path.is_file()), None)
+
+
+@pytest.mark.parametrize("page", ["docs/tour.md", "docs/extend.md", "CONTRIBUTING.md", "README.md"])
+def test_every_place_of_the_code_that_a_page_names_exists(page: str):
+    wrong = []
+    for file, name in PLACE.findall((ROOT / page).read_text(encoding="utf-8")):
+        path = place_of(file)
+        if path is None or (name and not defines(path, name)):
+            wrong.append(f"{file}:{name}")
+    assert wrong == []
+
+
+def test_the_tour_names_places_of_each_room_that_an_image_passes():
+    files = {file for file, _ in PLACE.findall((ROOT / "docs" / "tour.md").read_text(encoding="utf-8"))}
+    rooms = {"config", "data", "models", "layers", "engine", "evaluation", "inference", "interop"}
+    assert {file.split("/")[1] for file in files if file.count("/") > 1} >= rooms
 
 
 def test_configuration_md_is_what_write_configuration_writes():

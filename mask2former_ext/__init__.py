@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mask2former_ext.moved import MOVED, keep_old_names
+
 if TYPE_CHECKING:
     from mask2former_ext import models
     from mask2former_ext.config import add_config, load_config
@@ -33,8 +35,11 @@ _ROOMS = {
 }
 
 
+keep_old_names()
+
+
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _ROOMS or name in MOVED:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,15 +10,24 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from mask2former_ext.contract import contract_of
+from mask2former_ext.contract import Contract, contract_of
 from mask2former_ext.data.image_io import FORMATS
 from mask2former_ext.data.targets.table import target_kind_class, target_kind_names
+from mask2former_ext.interop.config_keys import get_key
 
 logger = logging.getLogger(__name__)
 
+# Keys of Detectron2 that its own trainer and models read, and ours do not -> what happens instead.
+_UNREAD = {
+    "TEST.AUG.ENABLED": "images are evaluated once, as they are",
+}
+_UNREAD_BY_OUR_MODELS = {
+    "VIS_PERIOD": "no pictures are drawn while a model trains",
+    "MODEL.KEYPOINT_ON": "no model here learns keypoints",
+}
 _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
 
 
@@ -53,9 +62,13 @@ def use_available_device(cfg: CfgNode) -> None:
 
 
 def tell_unread(cfg: CfgNode) -> None:
-    """Warn of what published files can ask for and nothing here does."""
-    if cfg.TEST.AUG.ENABLED:
-        logger.warning("TEST.AUG.ENABLED is True, but images are evaluated once, as they are: TEST.AUG is not read")
+    """Warn of each key of Detectron2 that is set to something else than its default, and that nothing here reads."""
+    defaults = get_cfg()
+    is_ours = contract_of(cfg) is not Contract  # a model from elsewhere may read keys of its own
+    for key, what_happens in {**_UNREAD, **(_UNREAD_BY_OUR_MODELS if is_ours else {})}.items():
+        value = get_key(cfg, key)
+        if value != get_key(defaults, key):
+            logger.warning("%s is %r, but %s: the key is not read", key, value, what_happens)
 
 
 def check_training(cfg: CfgNode, num_processes: int) -> None:
@@ -66,6 +79,11 @@ def check_training(cfg: CfgNode, num_processes: int) -> None:
     _check_targets_of_model(cfg)
     target_kind_class(cfg).check_config(cfg)
     _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
+    if cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE <= 0:
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.NORM_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE}, but must be positive: it is p "
+            "of the p-norm of the gradients"
+        )
     if cfg.SOLVER.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1")
     batch = cfg.SOLVER.IMS_PER_BATCH

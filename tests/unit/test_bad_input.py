@@ -50,6 +50,7 @@ def test_a_model_that_cannot_be_built_is_named(key, value, message):
         ("DATASETS.TRAIN", "()", "DATASETS.TRAIN is empty"),
         ("INPUT.TARGETS", "panoptik", "INPUT.TARGETS is 'panoptik', the nearest known one is panoptic"),
         ("SOLVER.LR_SCHEDULER_NAME", "WarmupPoly", "LR_SCHEDULER_NAME is 'WarmupPoly', the nearest .* is WarmupPolyLR"),
+        ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", "0.0", "CLIP_GRADIENTS.NORM_TYPE is 0.0, but must be positive"),
         ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER is 0, but must be at least 1"),
         ("SOLVER.IMS_PER_BATCH", "0", "IMS_PER_BATCH is 0, but must be a positive multiple"),
         ("SOLVER.IMS_PER_BATCH", "3", "IMS_PER_BATCH is 3, but must be .* multiple of the number of processes, 2"),
@@ -186,6 +187,17 @@ def test_resuming_without_a_checkpoint_is_said(tmp_path, caplog):
 def test_evaluation_of_changed_copies_is_said_not_to_be_done(caplog):
     tell_unread(config("TEST.AUG.ENABLED", "True"))
     assert "TEST.AUG.ENABLED is True, but images are evaluated once" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "value"), [("VIS_PERIOD", 20), ("MODEL.KEYPOINT_ON", True)])
+def test_tell_unread_names_a_key_that_our_models_do_not_read(key, value, caplog):
+    tell_unread(config(key, value))
+    assert f"{key} is {value}, but" in caplog.text and "the key is not read" in caplog.text
+
+
+def test_tell_unread_is_silent_about_defaults(caplog):
+    tell_unread(config())
+    assert caplog.messages == []
 
 
 def test_a_model_for_a_gpu_is_loaded_on_the_cpu_where_there_is_none(monkeypatch, caplog):

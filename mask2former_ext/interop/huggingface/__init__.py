@@ -56,8 +56,8 @@ def convert_state_dict(state: Mapping[str, Tensor], model_type: str) -> dict[str
 def read_config(path: str) -> dict[str, Any]:
     """The folder's configuration as a nested dict of our keys; MODEL.WEIGHTS is the folder.
 
-    The files do not say which classes are things, nor which tasks are wanted: panoptic inference stays off until
-    DATASETS names a data set that says so.
+    The files do not say which classes are things, so panoptic inference is off: MODEL.MASK_CLASSIFIER.PANOPTIC_ON
+    switches it on, together with a data set in DATASETS that says it.
     """
     config = _read_json(Path(path) / _CONFIG_FILE)
     conversion = CONVERSIONS[config["model_type"]]

@@ -54,8 +54,7 @@ def _first_match(name: str, rules: Sequence[Name]) -> tuple[re.Match, str] | Non
 def classifier_keys(config: Mapping[str, Any], class_weight: float) -> dict[str, Any]:
     """MODEL.MASK_CLASSIFIER.
 
-    The files do not say which classes are things, nor which tasks are wanted: panoptic inference stays off until
-    DATASETS names a data set that says so.
+    The files do not say which classes are things, so panoptic inference is off.
     """
     values = {
         "NUM_CLASSES": len(config.get("id2label", range(config.get("num_labels", 2)))),

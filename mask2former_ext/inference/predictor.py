@@ -74,7 +74,7 @@ class Predictor:
 
         task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: in [0, 1], for
         this call in the place of the configuration's: least score of an instance, least class probability of a panoptic
-        segment (of Mask R-CNN and Panoptic FPN: least score of a thing, in all that they answer).
+        segment (of a model that numbers things and stuff apart: least score of a thing, in all that it answers).
         Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
         """
         if isinstance(images, np.ndarray):

@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode as CN
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import Backbone
-from detectron2.structures import ImageList
+from detectron2.structures import BitMasks, ImageList, Instances, PolygonMasks
 from torch import Tensor, nn
 
 from mask2former_ext.contract import Contract, Request
@@ -92,6 +92,29 @@ def name_of(model_input: dict, index: int) -> str:
     return str(model_input.get("file_name", f"image {index} of the batch"))
 
 
+def gt_masks_of(instances: Instances, name: str) -> Tensor | PolygonMasks:
+    """gt_masks of any kind: bool (N, H, W), or polygons as they are. ValueError for anything else."""
+    masks = instances.gt_masks if instances.has("gt_masks") else None
+    if isinstance(masks, BitMasks):
+        return masks.tensor
+    if isinstance(masks, PolygonMasks):
+        return masks
+    if isinstance(masks, Tensor) and masks.dim() == 3:
+        return masks.bool()
+    raise ValueError(
+        f"{name}: gt_masks must be BitMasks, PolygonMasks or a bool tensor (N, H, W), got {type(masks).__name__}"
+    )
+
+
+def mask_tensor_of(instances: Instances, name: str) -> Tensor:
+    """gt_masks of any kind as bool (N, H, W), polygons drawn at the image's size."""
+    masks = gt_masks_of(instances, name)
+    if isinstance(masks, Tensor):
+        return masks
+    drawn = BitMasks.from_polygon_masks(masks, *instances.image_size).tensor
+    return drawn.to(instances.gt_classes.device)
+
+
 def check_num_classes(num_classes: int, key: str) -> None:
     """ValueError naming the key unless a number of classes was set."""
     if num_classes < 1:
@@ -156,7 +179,7 @@ class Segmenter(ImageModel):
         """What the head is told of the batch beside its images, (B, ...) each: nothing."""
         return ()
 
-    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, *condition: Tensor) -> dict:
+    def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, *condition: Tensor) -> Any:
         """(B, 3, H, W) normalised images -> the head's outputs."""
         valid_fraction = None
         if valid_sizes is not None:
@@ -166,7 +189,7 @@ class Segmenter(ImageModel):
 
     def losses(
         self,
-        outputs: dict,
+        outputs: Any,
         batched_inputs: list[dict],
         images: ImageList,
         valid_sizes: list[tuple[int, int]] | None,
@@ -174,7 +197,7 @@ class Segmenter(ImageModel):
         """Named weighted losses of a batch (see `valid_sizes`)."""
         raise NotImplementedError
 
-    def postprocess(self, outputs: dict, position: int, images: ImageList, model_input: dict, request: Request) -> dict:
+    def postprocess(self, outputs: Any, position: int, images: ImageList, model_input: dict, request: Request) -> dict:
         """Results of one image at its `height` x `width` (default: the input's own size)."""
         raise NotImplementedError
 

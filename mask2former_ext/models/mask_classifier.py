@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
-from detectron2.structures import BitMasks, Boxes, ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from mask2former_ext.contract import Request
@@ -21,6 +21,7 @@ from mask2former_ext.losses import Target
 from mask2former_ext.models.image_model import (
     Segmenter,
     check_classes,
+    mask_tensor_of,
     metadata_of,
     name_of,
     num_classes_of,
@@ -179,7 +180,7 @@ class MaskClassifier(Segmenter):
                 raise ValueError(f"{name_of(x, index)}: a training input must hold 'instances' (gt_classes, gt_masks)")
             check_classes(x["instances"].gt_classes, len(self.is_thing), name_of(x, index))  # on the host: no wait
             instances = x["instances"].to(self.device)
-            masks = _mask_tensor(instances.gt_masks, name_of(x, index))
+            masks = mask_tensor_of(instances, name_of(x, index))
             padded = masks.new_zeros((len(masks), *canvas))
             padded[:, : masks.shape[1], : masks.shape[2]] = masks
             targets.append(
@@ -231,12 +232,3 @@ class MaskClassifier(Segmenter):
                 pred_classes=found.classes,
             )
         return result
-
-
-def _mask_tensor(masks: BitMasks | Tensor, name: str) -> Tensor:
-    """Bool (N, H, W)."""
-    if isinstance(masks, BitMasks):
-        masks = masks.tensor
-    if not isinstance(masks, Tensor) or masks.dim() != 3:
-        raise ValueError(f"{name}: gt_masks must be BitMasks or a bool tensor (N, H, W), got {type(masks).__name__}")
-    return masks.bool()

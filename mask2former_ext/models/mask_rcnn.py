@@ -11,7 +11,8 @@ H, W pixels. A box is x0, y0, x1, y1 in pixels of the model's input.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
-from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
+from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
@@ -29,9 +30,16 @@ from mask2former_ext.layers.rcnn.boxes import BoxCoder, ExampleSampler, larger_t
 from mask2former_ext.layers.rcnn.mask_pasting import paste_masks
 from mask2former_ext.layers.rcnn.region_heads import BoxHead, BoxPredictor, MaskHead
 from mask2former_ext.layers.rcnn.region_proposals import ProposalOptions, RegionProposalNetwork, RPNHead
-from mask2former_ext.layers.rcnn.roi_align import PyramidRoIAlign
+from mask2former_ext.layers.rcnn.roi_align import PyramidRoIAlign, crop_masks
 from mask2former_ext.layers.rcnn.roi_heads import DetectionOptions, Detections, RoIHeads, Truth
-from mask2former_ext.models.image_model import ImageModel, check_classes, check_num_classes, name_of, output_size_of
+from mask2former_ext.models.image_model import (
+    ImageModel,
+    check_classes,
+    check_num_classes,
+    gt_masks_of,
+    name_of,
+    output_size_of,
+)
 from mask2former_ext.postprocess import boxes_of_masks
 
 logger = logging.getLogger(__name__)
@@ -117,11 +125,11 @@ class MaskRCNN(ImageModel):
         if "instances" not in model_input:
             raise ValueError(f"{name}: a training input must hold 'instances' (gt_classes, gt_masks, gt_boxes)")
         instances: Instances = model_input["instances"]
-        masks = _masks_of(instances, name) if self.roi_heads.mask_head is not None else None
+        masks = gt_masks_of(instances, name) if self.roi_heads.mask_head is not None else None
         if instances.has("gt_boxes"):
             boxes = instances.gt_boxes.tensor.float()
         else:
-            around = _masks_of(instances, name)
+            around = gt_masks_of(instances, name)
             boxes = boxes_of_masks(around) if isinstance(around, Tensor) else around.get_bounding_boxes().tensor
         check_classes(instances.gt_classes, self.roi_heads.num_classes, name)  # on the host: no wait
         good = touching(boxes, tuple(model_input["image"].shape[-2:]))
@@ -132,7 +140,7 @@ class MaskRCNN(ImageModel):
         return Truth(
             boxes=boxes.to(self.device),
             classes=instances.gt_classes[good].to(self.device),
-            masks=masks.to(self.device) if masks is not None else None,
+            crop_masks=None if masks is None else _cropping(masks.to(self.device)),
             generator=None if seed is None else torch.Generator(self.device).manual_seed(seed),
         )
 
@@ -147,16 +155,11 @@ class MaskRCNN(ImageModel):
         )
 
 
-def _masks_of(instances: Instances, name: str) -> Tensor | PolygonMasks:
-    """gt_masks as bool (N, H, W), or as polygons."""
-    masks = instances.gt_masks if instances.has("gt_masks") else None
-    if isinstance(masks, BitMasks):
-        return masks.tensor
-    if isinstance(masks, PolygonMasks) or (isinstance(masks, Tensor) and masks.dim() == 3):
-        return masks if isinstance(masks, PolygonMasks) else masks.bool()
-    raise ValueError(
-        f"{name}: gt_masks must be BitMasks, PolygonMasks or a bool tensor (N, H, W), got {type(masks).__name__}"
-    )
+def _cropping(masks: Tensor | PolygonMasks) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """See `Truth.crop_masks`. Polygons are cut as such: no mask of the whole image is drawn."""
+    if isinstance(masks, Tensor):
+        return partial(crop_masks, masks)
+    return lambda index, boxes, size: masks[index.cpu()].crop_and_resize(boxes, size).to(boxes.device)
 
 
 def _instances(found: Detections, image_size: tuple[int, int], output_size: tuple[int, int]) -> Instances:

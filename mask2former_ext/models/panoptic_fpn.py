@@ -20,12 +20,11 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.structures import ImageList
 from fvcore.nn import weight_init
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mask2former_ext.contract import TASKS, Request
-from mask2former_ext.distributed import per_process
-from mask2former_ext.models.image_model import check_labels, check_num_classes, name_of, output_size_of
+from mask2former_ext.models.image_model import check_num_classes, output_size_of
 from mask2former_ext.models.mask_rcnn import MaskRCNN
+from mask2former_ext.models.pixel_classifier import enlarged, num_labelled, pixel_labels, summed_cross_entropy
 from mask2former_ext.postprocess import resize_class_scores
 
 
@@ -37,7 +36,7 @@ class SemanticHead(nn.Module):
     ):
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
-        self.common_stride = common_stride
+        self.stride = common_stride
         for name in self.in_features:
             steps = math.log2(input_shape[name].stride / common_stride)
             if steps < 0 or steps % 1:
@@ -55,11 +54,6 @@ class SemanticHead(nn.Module):
         for name in self.in_features[1:]:
             total = total + self.get_submodule(name)(features[name])
         return self.predictor(total)
-
-    def enlarged(self, logits: Tensor) -> Tensor:
-        """(B, K, h, w) -> (B, K, stride h, stride w) float32, the size of the padded images."""
-        stride = float(self.common_stride)
-        return F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
 
 
 def _scale_head(channels: int, conv_dim: int, norm: str, *, num_doublings: int) -> nn.Sequential:
@@ -213,28 +207,18 @@ class PanopticFeaturePyramid(MaskRCNN):
         return self.results(self.backbone(images.tensor), batched_inputs, images, threshold)
 
     def losses(self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList) -> dict[str, Tensor]:
-        labels = self.labels(batched_inputs, images)
+        labels = pixel_labels(
+            batched_inputs, images, num_classes=self.num_stuff_classes, ignore_label=self.ignore_label
+        )
         losses = {"loss_sem_seg": self.semantic_loss(features, labels)}
         losses.update(super().losses(features, batched_inputs, images))
         return {name: self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def semantic_loss(self, features: dict[str, Tensor], labels: Tensor) -> Tensor:
         """Cross entropy, the mean over the labelled pixels of the joint batch; labels (B, H, W)."""
-        logits = self.sem_seg_head.enlarged(self.sem_seg_head(features))
-        num_pixels = per_process((labels != self.ignore_label).sum().float(), at_least=1)
-        return F.cross_entropy(logits, labels, ignore_index=self.ignore_label, reduction="sum") / num_pixels
-
-    def labels(self, batched_inputs: list[dict], images: ImageList) -> Tensor:
-        """Class of each pixel (B, H, W) int64, the ignored label on padding."""
-        height, width = images.tensor.shape[-2:]
-        padded = torch.full((len(batched_inputs), height, width), self.ignore_label, device=self.device)
-        for index, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
-            name = name_of(x, index)
-            if "sem_seg" not in x:
-                raise ValueError(f"{name}: a training input must hold 'sem_seg' (H, W), the stuff class of each pixel")
-            check_labels(x["sem_seg"], self.num_stuff_classes, self.ignore_label, tuple(size), name)  # on the host
-            padded[index, : size[0], : size[1]] = x["sem_seg"].to(self.device)
-        return padded
+        logits, stride = self.sem_seg_head(features), self.sem_seg_head.stride
+        total = summed_cross_entropy(logits, labels, stride=stride, ignore_label=self.ignore_label)
+        return total / num_labelled(labels, self.ignore_label)
 
     def results(
         self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList, min_score: float | None
@@ -244,7 +228,7 @@ class PanopticFeaturePyramid(MaskRCNN):
         merge = self.merge
         if merge is not None and min_score is not None:
             merge = replace(merge, min_score=min_score)
-        logits = self.sem_seg_head.enlarged(self.sem_seg_head(features))
+        logits = enlarged(self.sem_seg_head(features), self.sem_seg_head.stride)
         for result, image_logits, size, x in zip(results, logits, images.image_sizes, batched_inputs, strict=True):
             scores = resize_class_scores(image_logits, size, output_size_of(x, size))
             result["sem_seg"] = scores

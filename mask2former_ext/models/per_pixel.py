@@ -19,36 +19,50 @@ from mask2former_ext.models.maskformer import (
     PixelDecoder,
     QueryMaskDecoder,
     decoder_options_of,
+    pixel_decoder_of,
 )
 from mask2former_ext.models.pixel_classifier import PixelClassifier
 
 
-class PixelClassifierHead(nn.Module):
+class LinearHead(nn.Module):
     """Pixel decoder, then a 1x1 convolution to K classes."""
 
     def __init__(self, pixel_decoder: PixelDecoder, mask_dim: int, num_classes: int):
         super().__init__()
-        self.pixel_decoder = pixel_decoder
+        self.pixel_decoder, self.stride = pixel_decoder, pixel_decoder.stride
         self.predictor = Conv2d(mask_dim, num_classes, kernel_size=1)
         weight_init.c2_msra_fill(self.predictor)
 
-    def forward(self, features: dict[str, Tensor], valid_fraction: Tensor | None = None) -> dict:
+    def forward(self, features: dict[str, Tensor], valid_fraction: Tensor | None = None) -> list[Tensor]:
         mask_features, _ = self.pixel_decoder(features, valid_fraction)
-        return {"pred_masks": self.predictor(mask_features), "aux_outputs": []}
+        return [self.predictor(mask_features)]
+
+
+class QueryHead(MaskFormerHead):
+    """MaskFormer's head whose K masks are the class logits."""
+
+    def __init__(self, pixel_decoder: PixelDecoder, predictor: QueryMaskDecoder, memory_feature: str):
+        super().__init__(pixel_decoder, predictor, memory_feature)
+        self.stride = pixel_decoder.stride
+
+    def forward(self, features: dict[str, Tensor], valid_fraction: Tensor | None = None) -> list[Tensor]:
+        outputs = super().forward(features, valid_fraction)
+        return [layer["pred_masks"] for layer in (*outputs["aux_outputs"], outputs)]
 
 
 class PerPixelBaseline(PixelClassifier):
     """MaskFormer's pixel decoder, and a linear classifier on its embeddings."""
 
     @classmethod
-    def head(cls, cfg: CN, pixel_decoder: PixelDecoder, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-        return PixelClassifierHead(pixel_decoder, cfg.MODEL.MASKFORMER.MASK_DIM, num_classes_of(cfg))
+    def head(cls, cfg: CN, input_shape: dict[str, ShapeSpec]) -> LinearHead:
+        return LinearHead(pixel_decoder_of(cfg, input_shape), cfg.MODEL.MASKFORMER.MASK_DIM, num_classes_of(cfg))
 
 
 class PerPixelBaselinePlus(PixelClassifier):
     """MaskFormer's network with one query for each class: its mask logits are the class logits of the pixels."""
 
     @classmethod
-    def head(cls, cfg: CN, pixel_decoder: PixelDecoder, input_shape: dict[str, ShapeSpec]) -> nn.Module:
+    def head(cls, cfg: CN, input_shape: dict[str, ShapeSpec]) -> QueryHead:
+        pixel_decoder = pixel_decoder_of(cfg, input_shape)
         predictor = QueryMaskDecoder(num_queries=num_classes_of(cfg), **decoder_options_of(cfg, input_shape))
-        return MaskFormerHead(pixel_decoder, predictor, cfg.MODEL.MASKFORMER.MEMORY_FEATURE)
+        return QueryHead(pixel_decoder, predictor, cfg.MODEL.MASKFORMER.MEMORY_FEATURE)

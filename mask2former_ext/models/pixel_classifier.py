@@ -1,6 +1,9 @@
-"""What models share that tell a class for each pixel: truth, cross entropy and scores at the size of the image.
+"""Models that tell a class for each pixel: truth, cross entropy and scores at the size of the image.
 
-Shapes: B images; K classes; h, w pixels of the predicted logits; H, W pixels of the padded images.
+A paper's model is a subclass with one hook, `head`. What panoptic feature pyramids share with these models are the
+functions for labels of pixels.
+
+Shapes: B images; K classes; h, w cells of the predicted logits; H, W pixels of the padded images.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from detectron2.structures import ImageList
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -28,18 +31,61 @@ from mask2former_ext.models.image_model import (
     num_classes_of,
     output_size_of,
 )
-from mask2former_ext.models.maskformer import PixelDecoder, pixel_decoder_of
 from mask2former_ext.postprocess import resize_class_scores
 
 
 def add_per_pixel_config(cfg: CN) -> None:
-    """MODEL.PER_PIXEL; the network's keys are MODEL.MASKFORMER's, the number of classes is MODEL.MASK_CLASSIFIER's."""
+    """MODEL.PER_PIXEL; the number of classes is MODEL.MASK_CLASSIFIER.NUM_CLASSES."""
     node = cfg.MODEL.PER_PIXEL = CN()
     node.LOSS_WEIGHT = 1.0  # of the cross entropy
 
 
+def pixel_labels(batched_inputs: list[dict], images: ImageList, *, num_classes: int, ignore_label: int) -> Tensor:
+    """`sem_seg` of a batch, (B, H, W) int64 on its device, `ignore_label` on padding.
+
+    ValueError, naming the image, where it is missing, of another size than the image, or holds another label than
+    0..num_classes - 1 and `ignore_label`.
+    """
+    shape = len(batched_inputs), *images.tensor.shape[-2:]
+    padded = torch.full(shape, ignore_label, device=images.tensor.device)
+    for index, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
+        name = name_of(x, index)
+        if "sem_seg" not in x:
+            raise ValueError(
+                f"{name}: a training input must hold 'sem_seg' (H, W), as INPUT.TARGETS semantic gives, or panoptic where "
+                "things and stuff are numbered apart"
+            )
+        check_labels(x["sem_seg"], num_classes, ignore_label, tuple(size), name)  # on the host: no wait
+        padded[index, : size[0], : size[1]] = x["sem_seg"].to(padded.device)
+    return padded
+
+
+def num_labelled(labels: Tensor, ignore_label: int) -> Tensor:
+    """What a sum over the labelled pixels of this process is divided by for the mean of the joint batch."""
+    return per_process((labels != ignore_label).sum().float(), at_least=1)
+
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor, *, stride: int, ignore_label: int) -> Tensor:
+    """Logits (B, K, h, w) in cells of `stride` pixels, labels (B, H, W) -> the sum over the labelled pixels."""
+    height, width = labels.shape[-2:]
+    with torch.autocast(logits.device.type, enabled=False):
+        of_pixels = enlarged(logits, stride)[..., :height, :width]
+        return F.cross_entropy(of_pixels, labels, ignore_index=ignore_label, reduction="sum")
+
+
+def enlarged(logits: Tensor, stride: int) -> Tensor:
+    """(B, K, h, w) -> float32 (B, K, stride h, stride w), which covers the padded images."""
+    return F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
+
+
 class PixelClassifier(Segmenter):
-    """Input as every model of Detectron2, with `sem_seg` (H, W) in training; output `sem_seg` (K, H, W): logits."""
+    """Input as every model of Detectron2, with `sem_seg` (H, W) in training; output `sem_seg` (K, H, W): logits.
+
+    class FullyConvolutional(PixelClassifier):
+        @classmethod
+        def head(cls, cfg, input_shape):
+            return MyHead(input_shape, num_classes_of(cfg))
+    """
 
     @configurable
     def __init__(self, *, num_classes: int, stride: int, loss_weight: float, ignore_label: int, **network: Any):
@@ -47,6 +93,16 @@ class PixelClassifier(Segmenter):
         super().__init__(**network)
         self.num_classes, self.stride = num_classes, stride
         self.loss_weight, self.ignore_label = loss_weight, ignore_label
+
+    @classmethod
+    def head(cls, cfg: CN, input_shape: dict[str, ShapeSpec]) -> Any:
+        """The network on a backbone's maps: a module with a `stride`, of its logits in pixels of the image.
+
+        Called with the maps (B, C, ., .) by name and, as second argument, (B, 2) the share of the canvas' height and
+        width that is image, or None. It returns a list of logits (B, K, h, w): one of each supervised layer, the last
+        of them the answer.
+        """
+        raise NotImplementedError
 
     @classmethod
     def target_kinds(cls, cfg: CN) -> tuple[str, ...]:
@@ -70,12 +126,12 @@ class PixelClassifier(Segmenter):
                 f"not {tasks.PANOPTIC_ON}"
             )
         num_classes, backbone = num_classes_of(cfg), build_backbone(cfg)
-        pixel_decoder = pixel_decoder_of(cfg, backbone.output_shape())
+        head = cls.head(cfg, backbone.output_shape())
         return {
             "backbone": backbone,
-            "sem_seg_head": cls.head(cfg, pixel_decoder, backbone.output_shape()),
+            "sem_seg_head": head,
             "num_classes": num_classes,
-            "stride": pixel_decoder.stride,
+            "stride": head.stride,
             "loss_weight": cfg.MODEL.PER_PIXEL.LOSS_WEIGHT,
             "ignore_label": getattr(metadata_of(cfg), "ignore_label", 255),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -83,64 +139,35 @@ class PixelClassifier(Segmenter):
             "size_divisibility": -1,  # the backbone's
         }
 
-    @classmethod
-    def head(cls, cfg: CN, pixel_decoder: PixelDecoder, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-        """A module that gives {"pred_masks": logits (B, K, h, w), "aux_outputs": [the same of each earlier layer]}."""
-        raise NotImplementedError
-
     def losses(
         self,
-        outputs: dict,
+        outputs: list[Tensor],
         batched_inputs: list[dict],
         images: ImageList,
         valid_sizes: list[tuple[int, int]] | None,  # noqa: ARG002  # what is padding is ignored by its label
     ) -> dict[str, Tensor]:
         """loss_sem_seg of the last layer, and loss_sem_seg_i of the earlier layer i: means over the labelled pixels of
         the joint batch of all processes."""
-        truth = self.truth(batched_inputs, images)
-        num_pixels = per_process((truth != self.ignore_label).sum().float(), at_least=1)
+        labels = pixel_labels(batched_inputs, images, num_classes=self.num_classes, ignore_label=self.ignore_label)
+        num_pixels = num_labelled(labels, self.ignore_label)
+        how = {"stride": self.stride, "ignore_label": self.ignore_label}
+        *earlier, last = outputs
+        names = ["loss_sem_seg", *(f"loss_sem_seg_{index}" for index in range(len(earlier)))]
         losses = {}
-        for index, layer in enumerate([outputs, *outputs["aux_outputs"]]):
+        for name, logits in zip(names, [last, *earlier], strict=True):
             # Enlarged anew in the backward pass: kept for it, all layers' logits would be most of what is held.
-            total = checkpoint(self._cross_entropy, layer["pred_masks"], truth, use_reentrant=False)
-            losses["loss_sem_seg" + (f"_{index - 1}" if index else "")] = self.loss_weight * total / num_pixels
+            total = checkpoint(summed_cross_entropy, logits, labels, use_reentrant=False, **how)
+            losses[name] = self.loss_weight * total / num_pixels
         return losses
-
-    def truth(self, batched_inputs: list[dict], images: ImageList) -> Tensor:
-        """Class of each pixel (B, H, W) int64, the ignored label on padding."""
-        labels = []
-        for index, x in enumerate(batched_inputs):
-            if "sem_seg" not in x:
-                raise ValueError(
-                    f"{name_of(x, index)}: a training input must hold 'sem_seg' (H, W), as INPUT.TARGETS semantic gives"
-                )
-            size, name = tuple(images.image_sizes[index]), name_of(x, index)
-            check_labels(x["sem_seg"], self.num_classes, self.ignore_label, size, name)  # on the host: no wait
-            labels.append(x["sem_seg"].to(self.device).long())
-        height, width = images.tensor.shape[-2:]
-        return torch.stack(
-            [F.pad(x, (0, width - x.shape[1], 0, height - x.shape[0]), value=self.ignore_label) for x in labels]
-        )
 
     def postprocess(
         self,
-        outputs: dict,
+        outputs: list[Tensor],
         position: int,
         images: ImageList,
         model_input: dict,
         request: Request,  # noqa: ARG002  # it answers one task, without a threshold
     ) -> dict:
         image_size = images.image_sizes[position]
-        logits = self._enlarged(outputs["pred_masks"][position : position + 1])[0]
-        return {"sem_seg": resize_class_scores(logits, image_size, output_size_of(model_input, image_size))}
-
-    def _cross_entropy(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Logits (B, K, h, w), truth (B, H, W) -> the sum over the labelled pixels."""
-        height, width = truth.shape[-2:]
-        with torch.autocast(logits.device.type, enabled=False):
-            enlarged = self._enlarged(logits)[..., :height, :width]
-            return F.cross_entropy(enlarged, truth, ignore_index=self.ignore_label, reduction="sum")
-
-    def _enlarged(self, logits: Tensor) -> Tensor:
-        """(B, K, h, w) -> float32 (B, K, stride h, stride w), which covers the padded image."""
-        return F.interpolate(logits.float(), scale_factor=float(self.stride), mode="bilinear", align_corners=False)
+        scores = enlarged(outputs[-1][position : position + 1], self.stride)[0]
+        return {"sem_seg": resize_class_scores(scores, image_size, output_size_of(model_input, image_size))}

@@ -79,10 +79,7 @@ def test_a_room_imports_only_the_rooms_behind_it(room):
     assert [arrow for arrow in house_imports(place_of(room)) if room_of(arrow[1]) not in doors] == []
 
 
-PENDING = {"pixel_classifier": "its pixel decoder is MaskFormer's"}
-
-
-@pytest.mark.parametrize("name", sorted(PARENTS.keys() - PENDING.keys()))
+@pytest.mark.parametrize("name", sorted(PARENTS))
 def test_a_model_imports_only_its_parents(name):
     own = f"{HOUSE}.models"
     arrows = [arrow for arrow in house_imports(f"models/{name}.py") if lies_in(arrow[1], own)]
@@ -97,7 +94,6 @@ def test_arithmetic_sees_no_configuration_registry_or_catalog(place):
     assert [(shown(f), line) for f in files for line, word in words_of(f) if word in ("cfg", "CfgNode")] == []
 
 
-@pytest.mark.xfail(strict=True, reason="pending: roi_heads knows PolygonMasks")
 def test_layers_see_no_instances_and_no_losses():
     forbidden = ("detectron2.structures", f"{HOUSE}.losses")
     files = python_files(f"{HOUSE}/layers")

@@ -24,7 +24,6 @@ NAMED_WITH_REASON = {
     "tools/benchmark_rcnn.py": "each model is timed beside others' of the same name",
     "tools/benchmark_transformers.py": "each model is timed beside others' of the same name",
 }
-PENDING = {"mask2former_ext/data/mapper.py", "demo/web/answers.py", "mask2former_ext/inference/predictor.py"}
 KNOWING = ("mask2former_ext/models/", "mask2former_ext/interop/")
 OTHERS = [
     path
@@ -46,7 +45,7 @@ GUESSED_WITH_REASON = {
 
 def test_no_room_but_models_and_interop_knows_an_architecture_by_name():
     named = [(shown(p), line, word) for p in OTHERS for line, word in words_of(p) if is_named_in(word)]
-    assert [place for place in named if place[0] not in {*NAMED_WITH_REASON, *PENDING}] == []
+    assert [place for place in named if place[0] not in NAMED_WITH_REASON] == []
 
 
 def is_named_in(word: str) -> bool:
@@ -71,7 +70,7 @@ def guesses() -> set[tuple[str, str]]:
 
 def test_nothing_of_ours_is_asked_by_getattr_with_a_default():
     unexplained = guesses() - set(GUESSED_WITH_REASON)
-    assert sorted(guess for guess in unexplained if guess[0] not in PENDING) == []
+    assert sorted(unexplained) == []
 
 
 @pytest.mark.parametrize("guess", sorted(GUESSED_WITH_REASON), ids=".".join)

@@ -113,7 +113,7 @@ def pixel_classifier(logits: torch.Tensor, **changes) -> PixelClassifier:
 
     class Head(nn.Module):
         def forward(self, *_):
-            return {"pred_masks": logits, "aux_outputs": [{"pred_masks": logits}]}
+            return [logits, logits]
 
     options = {"num_classes": logits.shape[1], "stride": 4, "loss_weight": 1.0, "ignore_label": IGNORED}
     network = {"backbone": nn.Identity(), "sem_seg_head": Head(), "pixel_mean": [0.0], "pixel_std": [1.0]}

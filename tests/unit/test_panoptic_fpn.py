@@ -9,6 +9,7 @@ from detectron2.modeling import build_model
 from test_mask_rcnn import an_input, losses_of, tiny_cfg
 
 from mask2former_ext.models.panoptic_fpn import MergeOptions, merge_things_and_stuff
+from mask2former_ext.models.pixel_classifier import pixel_labels
 
 NUM_LABELS = 4  # 0 for a thing, and three of stuff
 LABELS = torch.tensor([[1, 1, 1, 1, 2, 2]] * 4)
@@ -106,9 +107,9 @@ def test_padding_and_ignored_pixels_have_no_semantic_loss():
     logits = torch.zeros(1, NUM_LABELS, 96, 128)
     logits[..., 50:], logits[:, 1, 70:] = 9.0, 9.0  # would cost something if it counted
     model.sem_seg_head.forward = lambda _: logits
-    model.sem_seg_head.enlarged = lambda x: x
+    model.sem_seg_head.stride = 1
     images = model.batch([half])
-    loss = model.semantic_loss({}, model.labels([half], images))
+    loss = model.semantic_loss({}, pixel_labels([half], images, num_classes=NUM_LABELS, ignore_label=255))
     assert float(loss) == pytest.approx(float(torch.tensor(NUM_LABELS).log()))  # of four equal logits
 
 

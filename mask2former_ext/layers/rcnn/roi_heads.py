@@ -6,11 +6,11 @@ x0, y0, x1, y1 in pixels of the model's input.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from detectron2.structures import PolygonMasks
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, clip_boxes_to_image
@@ -18,7 +18,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from mask2former_ext.distributed import check_finite, per_process
 from mask2former_ext.layers.rcnn.boxes import IGNORED, BoxCoder, ExampleSampler
 from mask2former_ext.layers.rcnn.region_heads import BoxHead, BoxPredictor, MaskHead, of_class
-from mask2former_ext.layers.rcnn.roi_align import PyramidRoIAlign, crop_masks
+from mask2former_ext.layers.rcnn.roi_align import PyramidRoIAlign
 
 # Regions whose masks are worked out together in inference: of a hundred the mask head would hold 300 MB.
 MASKS_AT_A_TIME = 16
@@ -26,22 +26,16 @@ MASKS_AT_A_TIME = 16
 
 @dataclass
 class Truth:
-    """Objects of one image: boxes (N, 4), classes (N,) int64 in 0..K-1, masks (bool (N, H, W) or polygons) or None.
+    """Objects of one image: boxes (N, 4), classes (N,) int64 in 0..K-1.
 
+    `crop_masks` maps objects (R,), boxes (R, 4) and a size to bool (R, size, size): each object's mask inside its box.
     `generator`, if given, fixes which anchors and regions are drawn for this image, in whichever process it is trained.
     """
 
     boxes: Tensor
     classes: Tensor
-    masks: Tensor | PolygonMasks | None
+    crop_masks: Callable[[Tensor, Tensor, int], Tensor] | None = None  # needed by a mask head
     generator: torch.Generator | None = None
-
-    def masks_inside(self, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """Objects (R,) and boxes (R, 4) -> bool (R, size, size): each object's mask inside its box."""
-        if isinstance(self.masks, PolygonMasks):
-            return self.masks[index.cpu()].crop_and_resize(boxes, size).to(boxes.device)
-        assert self.masks is not None, "a model with a mask head takes truth with masks"
-        return crop_masks(self.masks, index, boxes, size)
 
 
 class Detections(NamedTuple):
@@ -142,7 +136,10 @@ class RoIHeads(nn.Module):
         classes = torch.cat([x.classes[: len(x.objects)] for x in regions])
         logits = self.mask_head(self.mask_pooler(maps, boxes), classes).float()
         size = logits.shape[-1]
-        masks = [t.masks_inside(x.objects, box, size) for t, x, box in zip(truths, regions, boxes, strict=True)]
+        masks = []
+        for truth, x, of_image in zip(truths, regions, boxes, strict=True):
+            assert truth.crop_masks is not None, "a mask head learns from truth with masks"
+            masks.append(truth.crop_masks(x.objects, of_image, size))
         return F.binary_cross_entropy_with_logits(logits, torch.cat(masks).float(), reduction="sum") / size**2
 
     def detect(

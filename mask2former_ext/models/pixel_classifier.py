@@ -52,8 +52,8 @@ def pixel_labels(batched_inputs: list[dict], images: ImageList, *, num_classes: 
         name = name_of(x, index)
         if "sem_seg" not in x:
             raise ValueError(
-                f"{name}: a training input must hold 'sem_seg' (H, W), as INPUT.TARGETS semantic gives, or panoptic where "
-                "things and stuff are numbered apart"
+                f"{name}: a training input must hold 'sem_seg' (H, W), as INPUT.TARGETS semantic gives, or panoptic "
+                "where things and stuff are numbered apart"
             )
         check_labels(x["sem_seg"], num_classes, ignore_label, tuple(size), name)  # on the host: no wait
         padded[index, : size[0], : size[1]] = x["sem_seg"].to(padded.device)

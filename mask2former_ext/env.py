@@ -43,8 +43,8 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def _processor() -> str:
-    """Name of the processor, and the cores that this process may use."""
+def _cpu() -> str:
+    """Name of the CPU, and the cores that this process may use."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -56,7 +56,7 @@ def _processor() -> str:
 
 
 def _devices() -> list[tuple[str, str]]:
-    rows = [("processor", _processor()), ("CUDA of PyTorch", torch.version.cuda or "none: a build for processors only")]
+    rows = [("CPU", _cpu()), ("CUDA of PyTorch", torch.version.cuda or "none: a build for CPUs only")]
     if not torch.cuda.is_available():
         return [*rows, ("GPU", "none that PyTorch can use")]
     for index in range(torch.cuda.device_count()):
@@ -70,8 +70,8 @@ def _deformable_attention_kernels() -> list[tuple[str, str]]:
     """For each kernel of multi-scale deformable attention, whether it is active and, if not, why."""
     gpu = "active on GPUs" if torch.cuda.is_available() else "not active: there is no GPU"
     return [
-        ("embedding bag", "active on processors"),
-        ("grid sample", f"{gpu}; the kernel of every device but processors"),
+        ("embedding bag", "active on CPUs"),
+        ("grid sample", f"{gpu}; the kernel of every device but CPUs"),
     ]
 
 

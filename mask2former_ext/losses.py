@@ -107,7 +107,7 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 class SetCriterion(nn.Module):
     """Set prediction loss of every prediction: matching, cross entropy over K + 1 classes, losses of the matched masks.
 
-    Which losses those are, and where masks are looked at, is a subclass's to say. Normalisers are those of the joint
+    Which losses those are, and where masks are looked at, is a subclass's to say. Normalizers are those of the joint
     batch of all processes.
     """
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Enlarged masks are kept for the next task if all of them fit in this, else made again, a chunk at a time.
+# Enlarged masks are kept for the next task if all of them fit in this, else computed again, a chunk at a time.
 KEEP_BYTES = 256 * 2**20
 CHUNK_BYTES = 8 * 2**20
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, h, w) -> (N, *size), bilinear, pixel centres at half-integers."""
+    """(N, h, w) -> (N, *size), bilinear, pixel centers at half-integers."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
@@ -31,7 +31,7 @@ def resize_class_scores(scores: Tensor, image_size: tuple[int, int], output_size
 
 
 class ResizedMasks:
-    """Mask logits (Q, h, w), brought to the output size when asked for, as probabilities.
+    """Mask logits (Q, h, w), brought to the output size on access, as probabilities.
 
     Two bilinear steps as published: to `padded_size`, cut to `image_size`, to `output_size`; without the last two, the
     first step alone. A plain (Q, H, W) tensor of the output's size is served by `ResizedMasks(masks)`.
@@ -79,7 +79,7 @@ class ResizedMasks:
 
     def _enlarge(self, masks: Tensor) -> Tensor:
         masks = _resize(masks.float(), self.padded_size)[:, : self.image_size[0], : self.image_size[1]]
-        masks = _resize(masks, self.size)  # one name: what it held before is not kept while the next is made
+        masks = _resize(masks, self.size)  # one name: what it held before is not kept while the next is computed
         is_ours = masks.untyped_storage().data_ptr() != self.mask_logits.untyped_storage().data_ptr()
         return masks.sigmoid_() if is_ours else masks.sigmoid()
 
@@ -217,7 +217,7 @@ def boxes_of_masks(masks: Tensor) -> Tensor:
     if masks.numel() == 0:
         return torch.zeros((len(masks), 4), device=masks.device)
     limits = []
-    pixels = masks.view(torch.uint8)  # whose maximum is found many times faster than any() of bools
+    pixels = masks.view(torch.uint8)  # whose maximum takes a small part of the time than any() of bools
     columns, rows = pixels.amax(dim=1), pixels.amax(dim=2)  # (N, W), (N, H)
     for line in (columns, rows):
         first = line.int().argmax(dim=1)

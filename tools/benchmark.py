@@ -3,7 +3,7 @@
 python tools/benchmark.py [--model mask2former] [--job inference train] [--repeat 5] [--device cpu] [--json FILE]
 
 Mask2Former, MaskFormer and OneFormer run beside Hugging Face transformers' (see benchmark_transformers.py), Mask R-CNN
-beside torchvision's and Detectron2's (benchmark_rcnn.py); there it is said what each job is. Times are medians of runs
+beside torchvision's and Detectron2's (benchmark_rcnn.py); which says what each job is. Times are medians of runs
 that alternate between the rivals; peak memory is that of a process of its own, above what it held once the model was
 loaded.
 """

@@ -1,4 +1,4 @@
-"""What the rivals of the benchmark have in common: what they are given, and what is asked of them."""
+"""What the rivals of the benchmark have in common: their inputs and their jobs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from mask2former_ext.layers.text_encoder import task_tokens, tokenize
 NUM_CLASSES = 133
 INFERENCE_SIZE, TRAIN_SIZE, NUM_OBJECTS, OBJECT_SIDE = (480, 640), (512, 512), 12, 90
 DATASET = "coco_2017_val_panoptic"
-# What OneFormer is told: 150 queries less 16 learned texts leave 134.
+# The texts of an image for OneFormer: 150 queries less 16 learned texts leave 134.
 TASK, TEXTS = "panoptic", [f"a photo with a class{k}" for k in range(NUM_OBJECTS)] + ["a panoptic photo"] * 122
 
 
@@ -123,10 +123,10 @@ def _their_jobs(contest: TransformersContest, folder: str, device: str) -> dict[
     train_image, masks, labels = _truth(device)
     train_pixels = processor(train_image, return_tensors="pt")["pixel_values"].to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-6, fused=True)
-    told, train_options = {}, dict(contest.train_options)
+    condition, train_options = {}, dict(contest.train_options)
     if contest.is_told_task:
-        told = {"task_inputs": task_tokens(TASK, 77).float()[None].to(device)}
-        train_options |= {**told, "text_inputs": tokenize(TEXTS, 77)[None].to(device)}
+        condition = {"task_inputs": task_tokens(TASK, 77).float()[None].to(device)}
+        train_options |= {**condition, "text_inputs": tokenize(TEXTS, 77)[None].to(device)}
 
     def set_training(is_training: bool) -> None:
         for module in model.train(is_training).modules():
@@ -137,7 +137,7 @@ def _their_jobs(contest: TransformersContest, folder: str, device: str) -> dict[
         with torch.inference_mode():
             pixels = processor(image, return_tensors="pt")["pixel_values"].to(device)
             set_training(False)
-            outputs = model(pixel_values=pixels, **told)
+            outputs = model(pixel_values=pixels, **condition)
             return (
                 processor.post_process_semantic_segmentation(outputs, [INFERENCE_SIZE]),
                 processor.post_process_instance_segmentation(outputs, target_sizes=[INFERENCE_SIZE]),

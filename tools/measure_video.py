@@ -1,9 +1,9 @@
-"""Measure what a video costs beside the model, and whether identities are kept, on a made video whose truth is known.
+"""Measure what a video costs beside the model, and whether identities are kept, on a synthetic video whose truth is known.
 
     python tools/measure_video.py --frames 2000 --output /tmp/measured
 
 Shapes move, cross, hide each other, bounce, vanish, come back or are replaced; a perfect segmenter answers. Prints
-IDF1, memory over the frames and processor time per frame of what lies beside the model: reading, results, tracking,
+IDF1, memory over the frames and CPU time per frame of what lies beside the model: reading, results, tracking,
 drawing and coding. `--model-ms` makes the segmenter wait, as a model on another device would.
 
 Shapes: H, W pixels of a frame. The same seed gives the same video, frame by frame, whatever its length.
@@ -134,7 +134,7 @@ def idf1(pairs: list[tuple[int, int]]) -> float:
 
 
 def write_video(path: Path, length: int, **options: Any) -> None:
-    """The made video as a file."""
+    """The synthetic video as a file."""
     av = import_av()
     with av.open(str(path), "w") as output:
         stream: Any = None
@@ -160,7 +160,7 @@ def tracked_pairs(tracks: Path, length: int, **options: Any) -> list[tuple[int, 
 
 
 def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.0, **options: Any) -> dict[str, float]:
-    """Run the made video with a perfect segmenter through all of it; returns what was measured."""
+    """Run the synthetic video with a perfect segmenter through all of it; returns what was measured."""
     answers = made_frames(length, **options)
     memory: list[float] = []
     spent = [0.0]
@@ -185,7 +185,7 @@ def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.
         "frames": count,
         "seconds": whole,
         "share of the model": model / whole,
-        "processor ms per frame": 1000 * processor / count,
+        "CPU ms per frame": 1000 * processor / count,
         "MiB at a quarter": memory[count // 4],
         "MiB at the end": memory[-1],
     }

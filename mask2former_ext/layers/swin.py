@@ -47,7 +47,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def shifted_window_mask(height: int, width: int, side: int, shift: int, like: Tensor) -> Tensor:
-    """(M, N, N) for a map shifted by (-shift, -shift): 0 between cells that were neighbours before, `_FAR_APART` else.
+    """(M, N, N) for a map shifted by (-shift, -shift): 0 between cells that were neighbors before, `_FAR_APART` else.
 
     Along each axis the last window holds two parts: what lies there and what was moved round from the front.
     """
@@ -188,7 +188,7 @@ class SwinBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halve the map: 2 x 2 neighbours become one cell of twice the channels. Odd sides are padded with zeros."""
+    """Halve the map: 2 x 2 neighbors become one cell of twice the channels. Odd sides are padded with zeros."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

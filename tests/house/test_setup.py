@@ -284,7 +284,7 @@ def test_the_version_stands_in_one_place_and_needs_no_import():
 def test_the_bug_report_names_versions_detectron2_devices_and_kernels():
     done = subprocess.run([sys.executable, "-m", "mask2former_ext.env"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for heading in ("torch ", "numpy ", "Pillow ", "Detectron2 ", "processor ", "GPU", "Kernels"):
+    for heading in ("torch ", "numpy ", "Pillow ", "Detectron2 ", "CPU ", "GPU", "Kernels"):
         assert re.search(rf"^\s*{heading}", done.stdout, re.MULTILINE), heading
 
 

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: a reference, a fast kernel for processors, and one function over both."""
+"""Multi-scale deformable attention: a reference, a fast kernel for CPUs, and one function over both."""
 
 from __future__ import annotations
 

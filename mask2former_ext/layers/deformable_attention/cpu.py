@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention for processors: four weighted table look-ups, one for each bilinear corner.
+"""Multi-scale deformable attention for CPUs: four weighted table look-ups, one for each bilinear corner.
 
 A sample is a weighted sum of four cells, so a head of a query is the weighted sum of 4 * L * P rows of the table of all
 cells. `embedding_bag` does just that sum at the speed of the cache, without the (B, H, D, N, L * P) intermediate of
@@ -112,7 +112,7 @@ class Samples:
 
 
 def _split(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Location 0..1 -> (fraction, whole cell in [-1, size], inside), in units of cells between cell centres."""
+    """Location 0..1 -> (fraction, whole cell in [-1, size], inside), in units of cells between cell centers."""
     position = torch.addcmul(torch.full_like(size, -0.5), location.to(size.dtype), size)
     inside = (position > -1) & (position < size)
     # What lies further out reads zeros wherever it is; on the border the fraction is 0.

@@ -36,7 +36,7 @@ class MultiScaleDeformableAttention(nn.Module):
         """At the start all samples count the same, and point p of a head lies p cells away in the head's direction.
 
         The directions are spread evenly over the circle, stretched so that the longer coordinate is 1 (appendix of
-        the paper: with 8 heads these are the 8 neighbours of a cell).
+        the paper: with 8 heads these are the 8 neighbors of a cell).
         """
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack((angles.cos(), angles.sin()), dim=-1)

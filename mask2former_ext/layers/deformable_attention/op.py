@@ -2,7 +2,7 @@
 
 `torch.compile` and `torch.export` see one node. Shapes as in `reference.py`.
 
-On processors the kernel is `cpu.py`, elsewhere `reference.py`. Sums are taken in the widest type among the arguments,
+On CPUs the kernel is `cpu.py`, elsewhere `reference.py`. Sums are taken in the widest type among the arguments,
 at least float32, and the result has the type of `value`; so under autocast half-precision values may meet locations
 and weights in float32, and no cast is needed.
 """

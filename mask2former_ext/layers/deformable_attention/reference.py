@@ -1,7 +1,7 @@
 """Multi-scale deformable attention by `grid_sample`: short, for any device; faster kernels are held against it.
 
 Shapes: B images; S cells of all levels, level after level, each row by row; H heads; D channels of a head; N queries;
-L levels; P sampling points. Cell centres lie at (column + 0.5) / width, (row + 0.5) / height; outside a level is zero.
+L levels; P sampling points. Cell centers lie at (column + 0.5) / width, (row + 0.5) / height; outside a level is zero.
 """
 
 from __future__ import annotations

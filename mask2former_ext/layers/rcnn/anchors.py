@@ -23,7 +23,7 @@ class AnchorGrid(nn.Module):
     """Anchors of all levels of a pyramid (arXiv 1612.03144, section 4.1).
 
     `sizes` in pixels and `aspect_ratios` (height / width) are given for each level, or once for all; `strides` are in
-    pixels. Anchors of a cell are centred `offset` strides off its top left corner, 0 <= offset < 1. `rounded`: the
+    pixels. Anchors of a cell are centered `offset` strides off its top left corner, 0 <= offset < 1. `rounded`: the
     corners of a cell's anchors lie on whole pixels, as torchvision's do.
     """
 
@@ -68,6 +68,6 @@ class AnchorGrid(nn.Module):
             cell = self.get_buffer(name)
             x = (torch.arange(width, device=cell.device) + self.offset) * stride
             y = (torch.arange(height, device=cell.device) + self.offset) * stride
-            centre = torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1)
-            anchors.append((centre.repeat(1, 1, 2)[:, :, None] + cell).view(-1, 4))
+            center = torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1)
+            anchors.append((center.repeat(1, 1, 2)[:, :, None] + cell).view(-1, 4))
         return anchors

@@ -42,7 +42,7 @@ def touching(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 class BoxCoder:
     """A box as four deltas to a reference box (R-CNN, arXiv 1311.2524, appendix C), and the loss of predicted deltas.
 
-    Deltas are the shift of the centre in widths and heights of the reference, and the logarithm of the ratio of the
+    Deltas are the shift of the center in widths and heights of the reference, and the logarithm of the ratio of the
     sizes, times `weights` (x, y, width, height). `loss_type`: "smooth_l1" of the deltas, quadratic below `beta` (0:
     plain L1), or "giou" (arXiv 1902.09630), "diou", "ciou" (arXiv 1911.08287) of the boxes.
     """
@@ -69,9 +69,9 @@ class BoxCoder:
         """Deltas (..., 4) and references that broadcast to them -> boxes (..., 4)."""
         size = reference[..., 2:] - reference[..., :2]
         deltas = deltas.float() / size.new_tensor(self.weights)
-        centre = reference[..., :2] + size * (0.5 + deltas[..., :2])
+        center = reference[..., :2] + size * (0.5 + deltas[..., :2])
         half = size * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp() / 2
-        return torch.cat((centre - half, centre + half), dim=-1)
+        return torch.cat((center - half, center + half), dim=-1)
 
     def loss(self, deltas: Tensor, reference: Tensor, truth: Tensor) -> Tensor:
         """Sum over N predictions: deltas, references and truth (N, 4) -> scalar; 0 with a gradient for none."""

@@ -11,7 +11,7 @@ import mmap
 import torch
 from torch import Tensor
 
-# Enlarged masks, in bytes, that lie in memory at a time: what the cache of a processor holds, and a part of a GPU.
+# Enlarged masks, in bytes, that lie in memory at a time: what the cache of a CPU holds, and a part of a GPU.
 CPU_CHUNK_BYTES = 2**20
 GPU_CHUNK_BYTES = 256 * 2**20
 
@@ -20,7 +20,7 @@ GPU_CHUNK_BYTES = 256 * 2**20
 def paste_masks(mask_probs: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
     """(N, M, M) probabilities, (N, 4) -> bool (N, *size): where the mask, stretched over its box, reaches `threshold`.
 
-    Bilinear between the centres of cells, 0 beyond the mask, sampled at the centres of pixels inside the box.
+    Bilinear between the centers of cells, 0 beyond the mask, sampled at the centers of pixels inside the box.
     """
     # Bilinear interpolation on a regular grid is a product: rows (h, M) x mask (M, M) x columns (M, w). It gives the
     # numbers of a general sampler without coordinates for every pixel, and several times faster.
@@ -40,14 +40,14 @@ def paste_masks(mask_probs: Tensor, boxes: Tensor, size: tuple[int, int], thresh
 
 
 def _interpolation(start: Tensor, end: Tensor, num_cells: int, pixels: tuple[int, int]) -> Tensor:
-    """Weights (N, P, M) by which the M cells between `start` and `end` (N,) give the value at the centres of the P
+    """Weights (N, P, M) by which the M cells between `start` and `end` (N,) give the value at the centers of the P
     `pixels` from the first to before the last.
 
     A row holds the at most two cells around the pixel; rows of pixels outside [start, end] are zero.
     """
-    centre = torch.arange(*pixels, device=start.device) + 0.5
-    position = (centre - start[:, None]) / (end - start)[:, None] * num_cells - 0.5  # 0: centre of the first cell
-    outside = (centre < start[:, None]) | (centre > end[:, None])
+    center = torch.arange(*pixels, device=start.device) + 0.5
+    position = (center - start[:, None]) / (end - start)[:, None] * num_cells - 0.5  # 0: center of the first cell
+    outside = (center < start[:, None]) | (center > end[:, None])
     position.masked_fill_(outside, -1)  # a cell and more before the first
     distance = position[:, :, None] - torch.arange(num_cells, device=start.device)
     return distance.abs_().neg_().add_(1).clamp_(min=0)

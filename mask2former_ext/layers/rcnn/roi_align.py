@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_area, roi_align
 
-# Masks that are made numbers at a time, in bytes.
+# Masks that are converted to float32 at a time, in bytes.
 CHUNK_BYTES = 64 * 2**20
 BOXES_OF_A_PART = 32  # that a thread reads at a time
 
@@ -22,7 +22,7 @@ class PyramidRoIAlign(nn.Module):
     """RoIAlign on the level of a pyramid that suits a box's size (arXiv 1612.03144, equation 1).
 
     A box of `canonical_size` (pixels, the root of the area) is read at level 4, that is stride 16; one of half the size
-    a level finer, as far as there are levels. `aligned` puts the centre of a pixel at .5 (Detectron2's ROIAlignV2);
+    a level finer, as far as there are levels. `aligned` puts the center of a pixel at .5 (Detectron2's ROIAlignV2);
     without it coordinates are half a pixel off (the older ROIAlign). `sampling_ratio` squared samples make a cell; 0:
     as many as the cell has pixels.
     """
@@ -51,7 +51,7 @@ class PyramidRoIAlign(nn.Module):
             for feature, stride, chosen in zip(features, self.strides, levels, strict=True):
                 pooled[chosen] = self._align(feature, rois[chosen], stride)
             return pooled
-        # On a processor torchvision's operator keeps to one core. Small parts come and go beside the result.
+        # On a CPU torchvision's operator keeps to one core. Small parts come and go beside the result.
         parts = [
             (feature, stride, chosen)
             for feature, stride, level in zip(features, self.strides, levels, strict=True)

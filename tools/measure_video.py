@@ -1,4 +1,4 @@
-"""Measure what a video costs beside the model, and whether identities are kept, on a synthetic video whose truth is known.
+"""Measure what a video costs beside the model, and whether identities are kept, on a synthetic video of known truth.
 
     python tools/measure_video.py --frames 2000 --output /tmp/measured
 

@@ -45,7 +45,8 @@ def task_tokens(task: str, length: int) -> Tensor:
 
 
 def tokenize(sentences: Sequence[str], length: int) -> Tensor:
-    """Sentences in `length` tokens each, int64 (N, T). One that is too long loses its last words, of which a warning tells once.
+    """Sentences in `length` tokens each, int64 (N, T). One that is too long loses its last words, with one
+    warning.
 
     Raises ImportError naming the extra if the vocabulary's package is not installed.
     """

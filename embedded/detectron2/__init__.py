@@ -3,6 +3,7 @@
 `detectron2.__embedded__` is True here and absent from the real package. What is left out raises an ImportError that
 says how to install the real one.
 """
+
 from __future__ import annotations
 
 import sys

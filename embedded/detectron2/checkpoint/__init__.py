@@ -1,8 +1,7 @@
 """Saving and loading."""
+
 from __future__ import annotations
 
 from detectron2.checkpoint import catalog
 from detectron2.checkpoint.detection_checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import Checkpointer, PeriodicCheckpointer
-
-__all__ = ["Checkpointer", "DetectionCheckpointer", "PeriodicCheckpointer", "catalog"]

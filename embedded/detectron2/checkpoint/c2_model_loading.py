@@ -1,4 +1,5 @@
 """Match the names of a checkpoint to those of a model that holds the same network somewhere inside."""
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,5 @@
 """catalog://: names of published models instead of their addresses."""
+
 from __future__ import annotations
 
 from typing import IO, Any

@@ -1,4 +1,5 @@
 """Checkpoints of training, and the weight files of Detectron2's model zoo."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,5 @@
 """Checkpoint files as plain data: nothing that a file says is executed."""
+
 from __future__ import annotations
 
 import codecs

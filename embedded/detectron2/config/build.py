@@ -1,4 +1,5 @@
 """`@configurable`: one constructor that takes either plain arguments or a config."""
+
 from __future__ import annotations
 
 import functools

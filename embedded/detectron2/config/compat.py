@@ -1,4 +1,5 @@
 """Configurations of older versions: keys were renamed, and version 2 gave all anchor settings one place."""
+
 from __future__ import annotations
 
 import logging
@@ -8,8 +9,6 @@ from typing import Any
 
 import yaml
 from detectron2.config.node import CfgNode, default_config
-
-__all__ = ["downgrade_config", "upgrade_config"]
 
 _ANCHOR_KEYS = {"ANCHOR_SIZES": "SIZES", "ANCHOR_ASPECT_RATIOS": "ASPECT_RATIOS"}
 

@@ -1,4 +1,5 @@
 """CfgNode: fvcore's, plus reading of files of older configuration versions. yaml is always read safely."""
+
 from __future__ import annotations
 
 import ast
@@ -142,12 +143,3 @@ def default_config() -> CfgNode:
 def get_cfg() -> CfgNode:
     """A fresh config with all of Detectron2's keys at their defaults."""
     return default_config().clone()
-
-
-global_cfg = CfgNode()
-
-
-def set_global_cfg(cfg: CfgNode) -> None:
-    """Make `detectron2.config.global_cfg` show the values of `cfg`."""
-    global_cfg.clear()
-    global_cfg.update(cfg)

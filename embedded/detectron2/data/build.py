@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import left_out, left_out_message
+from detectron2._left_out import left_out_message, stand_ins
 from detectron2.config import configurable
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
@@ -25,18 +25,10 @@ from .dataset_mapper import DatasetMapper
 from .detection_utils import check_metadata_consistency
 from .samplers import InferenceSampler, RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 
-__all__ = [
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "get_detection_dataset_dicts",
-    "load_proposals_into_dataset",
-    "print_instances_class_histogram",
-]
+__getattr__ = stand_ins(__name__)
+
 
 logger = logging.getLogger(__name__)
-
-(load_proposals_into_dataset,) = left_out(__name__, "load_proposals_into_dataset")
 
 Records = list[dict[str, Any]]
 
@@ -107,7 +99,7 @@ def get_detection_dataset_dicts(
     names = [names] if isinstance(names, str) else names
     assert len(names), "no data set named: cfg.DATASETS.TRAIN or TEST is empty"
     if proposal_files is not None:
-        load_proposals_into_dataset(names, proposal_files)  # raises: proposals are left out
+        raise ImportError(left_out_message("The loading of box proposals (MODEL.LOAD_PROPOSALS)"))
 
     parts = [DatasetCatalog.get(name) for name in names]
     if isinstance(parts[0], Dataset):

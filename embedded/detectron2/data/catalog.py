@@ -10,8 +10,6 @@ from typing import Any
 
 from detectron2.utils.logger import log_first_n
 
-__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
-
 _FORMER_NAMES = {
     "class_names": "thing_classes",
     "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",

@@ -15,8 +15,6 @@ import torch
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
-__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "ToIterableDataset"]
-
 logger = logging.getLogger(__name__)
 
 _WARN_AFTER_FAILURES = 3
@@ -48,17 +46,6 @@ class _TorchSerializedList:
 
 
 _default_serialize: Callable[[list], Any] = _TorchSerializedList
-
-
-@contextmanager
-def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
-    """Within the block, `DatasetFromList(..., serialize=True)` stores its list by `new`."""
-    global _default_serialize
-    previous, _default_serialize = _default_serialize, new
-    try:
-        yield
-    finally:
-        _default_serialize = previous
 
 
 class DatasetFromList(Dataset):
@@ -190,3 +177,14 @@ class AspectRatioGroupedDataset(IterableDataset):
                 # Emptied before it is handed out: after `yield` nothing is sure to run.
                 batch, self._buckets[group] = self._buckets[group], []
                 yield batch
+
+
+@contextmanager
+def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
+    """Within the block, `DatasetFromList(..., serialize=True)` stores its list by `new`."""
+    global _default_serialize
+    previous, _default_serialize = _default_serialize, new
+    try:
+        yield
+    finally:
+        _default_serialize = previous

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2._left_out import left_out_message
 from detectron2.config import configurable
 
 from . import detection_utils as utils
 from . import transforms as T
-
-__all__ = ["DatasetMapper"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ class DatasetMapper:
         if aug_input.sem_seg is not None:
             dataset_dict["sem_seg"] = torch.as_tensor(aug_input.sem_seg.astype(np.int64))
         if self.proposal_topk is not None:
-            utils.transform_proposals(dataset_dict, image_size, transforms, proposal_topk=self.proposal_topk)
+            raise ImportError(left_out_message("The transforming of box proposals (MODEL.LOAD_PROPOSALS)"))
 
         if not self.is_train:
             dataset_dict.pop("annotations", None)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
@@ -19,26 +19,10 @@ from torch import Tensor
 from . import transforms as T
 from .catalog import MetadataCatalog
 
-__all__ = [
-    "SizeMismatchError",
-    "annotations_to_instances",
-    "annotations_to_instances_rotated",
-    "build_augmentation",
-    "build_transform_gen",
-    "check_image_size",
-    "convert_image_to_rgb",
-    "create_keypoint_hflip_indices",
-    "filter_empty_instances",
-    "read_image",
-    "transform_instance_annotations",
-    "transform_proposals",
-]
+__getattr__ = stand_ins(__name__)
+
 
 logger = logging.getLogger(__name__)
-
-annotations_to_instances_rotated, get_fed_loss_cls_weights, transform_proposals = left_out(
-    __name__, "annotations_to_instances_rotated", "get_fed_loss_cls_weights", "transform_proposals"
-)
 
 # Recommendation ITU-R BT.601: rows are Y, U, V of R, G, B in 0..1; and back.
 _YUV_FROM_RGB = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]])
@@ -285,6 +269,3 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     if flip != "none":
         augmentations.append(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))
     return augmentations
-
-
-build_transform_gen = build_augmentation

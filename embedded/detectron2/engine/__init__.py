@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detectron2._left_out import stand_ins
 from detectron2.engine.defaults import (
     DefaultPredictor,
     DefaultTrainer,
@@ -11,43 +12,15 @@ from detectron2.engine.defaults import (
     default_writers,
 )
 from detectron2.engine.hooks import (
-    AutogradProfiler,
     BestCheckpointer,
-    CallbackHook,
     EvalHook,
     IterationTimer,
     LRScheduler,
     PeriodicCheckpointer,
     PeriodicWriter,
     PreciseBN,
-    TorchMemoryStats,
-    TorchProfiler,
 )
 from detectron2.engine.launch import DEFAULT_TIMEOUT, launch
 from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
-__all__ = [
-    "DEFAULT_TIMEOUT",
-    "AMPTrainer",
-    "AutogradProfiler",
-    "BestCheckpointer",
-    "CallbackHook",
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "EvalHook",
-    "HookBase",
-    "IterationTimer",
-    "LRScheduler",
-    "PeriodicCheckpointer",
-    "PeriodicWriter",
-    "PreciseBN",
-    "SimpleTrainer",
-    "TorchMemoryStats",
-    "TorchProfiler",
-    "TrainerBase",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-    "launch",
-]
+__getattr__ = stand_ins(__name__)

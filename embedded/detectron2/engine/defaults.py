@@ -33,15 +33,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-__all__ = [
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
-
 _logger = logging.getLogger(__name__)
 
 _WRITER_PERIOD = 20  # iterations between two lines in the log
@@ -73,9 +64,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
         f"  {script} --config-file configs/x.yaml SOLVER.BASE_LR 0.001 MODEL.WEIGHTS model.pth\n"
         f"  {script} --config-file configs/x.yaml --num-machines 2 --machine-rank <0|1> --dist-url <URL>"
     )
-    parser = argparse.ArgumentParser(
-        epilog=epilog or examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(epilog=epilog or examples, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="configuration to run")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
     parser.add_argument("--eval-only", action="store_true", help="evaluate the weights, do not train")
@@ -164,9 +153,7 @@ class DefaultPredictor:
 
 def _of_step_trainer(name: str) -> property:
     """An attribute that a DefaultTrainer shares with the trainer that runs its steps."""
-    return property(
-        lambda self: getattr(self._trainer, name), lambda self, value: setattr(self._trainer, name, value)
-    )
+    return property(lambda self: getattr(self._trainer, name), lambda self, value: setattr(self._trainer, name, value))
 
 
 class DefaultTrainer(TrainerBase):

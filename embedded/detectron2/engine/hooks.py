@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver import LRMultiplier
@@ -24,25 +24,10 @@ from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = [
-    "AutogradProfiler",
-    "BestCheckpointer",
-    "CallbackHook",
-    "EvalHook",
-    "IterationTimer",
-    "LRScheduler",
-    "PeriodicCheckpointer",
-    "PeriodicWriter",
-    "PreciseBN",
-    "TorchMemoryStats",
-    "TorchProfiler",
-]
+__getattr__ = stand_ins(__name__)
+
 
 _logger = logging.getLogger(__name__)
-
-AutogradProfiler, TorchMemoryStats, TorchProfiler = left_out(
-    __name__, "AutogradProfiler", "TorchMemoryStats", "TorchProfiler"
-)
 
 
 def _is_due(period: int, trainer: TrainerBase) -> bool:
@@ -57,43 +42,6 @@ def _is_last(trainer: TrainerBase) -> bool:
 def _is_finished(trainer: TrainerBase) -> bool:
     """For after_train: the last iteration was reached. (A loop of a user's own may leave `iter` at the last one.)"""
     return trainer.iter + 1 >= trainer.max_iter
-
-
-class CallbackHook(HookBase):
-    """Calls the given functions, each with the trainer."""
-
-    def __init__(
-        self,
-        *,
-        before_train: Callable[[TrainerBase], Any] | None = None,
-        after_train: Callable[[TrainerBase], Any] | None = None,
-        before_step: Callable[[TrainerBase], Any] | None = None,
-        after_step: Callable[[TrainerBase], Any] | None = None,
-    ) -> None:
-        given = {
-            "before_train": before_train,
-            "after_train": after_train,
-            "before_step": before_step,
-            "after_step": after_step,
-        }
-        self._callbacks = {moment: function for moment, function in given.items() if function is not None}
-
-    def _call(self, moment: str) -> None:
-        if moment in self._callbacks:
-            self._callbacks[moment](self.trainer)
-
-    def before_train(self) -> None:
-        self._call("before_train")
-
-    def after_train(self) -> None:
-        self._call("after_train")
-        self._callbacks.clear()  # they may hold the trainer, which holds this hook
-
-    def before_step(self) -> None:
-        self._call("before_step")
-
-    def after_step(self) -> None:
-        self._call("after_step")
 
 
 class IterationTimer(HookBase):

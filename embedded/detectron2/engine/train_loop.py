@@ -16,8 +16,6 @@ from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
-
 _logger = logging.getLogger(__name__)
 
 

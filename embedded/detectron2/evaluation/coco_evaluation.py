@@ -31,7 +31,7 @@ _MAX_DETS = (1, 10, 100)  # pycocotools' limits of results per image; precision 
 
 
 class COCOEvaluator(DatasetEvaluator):
-    """"bbox" and "segm": AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent, nan where nothing can be computed.
+    """ "bbox" and "segm": AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent, nan where nothing can be computed.
 
     The truth is the set's `json_file`; without one the registered records are converted to a json in `output_dir`.
     """
@@ -164,9 +164,7 @@ def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict[str, 
     boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
     results = [
         {"image_id": img_id, "category_id": category, "bbox": box, "score": score}
-        for category, box, score in zip(
-            instances.pred_classes.tolist(), boxes, instances.scores.tolist(), strict=True
-        )
+        for category, box, score in zip(instances.pred_classes.tolist(), boxes, instances.scores.tolist(), strict=True)
     ]
     if instances.has("pred_masks"):
         for result, mask in zip(results, instances.pred_masks, strict=True):

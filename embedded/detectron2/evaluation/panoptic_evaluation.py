@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 class COCOPanopticEvaluator(DatasetEvaluator):
-    """"panoptic_seg": PQ, SQ, RQ of all classes, of things (_th) and of stuff (_st), in percent.
+    """ "panoptic_seg": PQ, SQ, RQ of all classes, of things (_th) and of stuff (_st), in percent.
 
     The truth is the set's `panoptic_json` with the PNGs in `panoptic_root`. `output_dir` gets predictions.json.
     """
@@ -34,9 +34,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         if output_dir is not None:
             PathManager.mkdirs(output_dir)
         local_path = PathManager.get_local_path
-        self._truth = PanopticTruth(
-            local_path(self._metadata.panoptic_json), local_path(self._metadata.panoptic_root)
-        )
+        self._truth = PanopticTruth(local_path(self._metadata.panoptic_json), local_path(self._metadata.panoptic_root))
 
     def reset(self) -> None:
         from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
@@ -59,9 +57,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             self._quality.update(ids, segments, truth.ids, truth.segments, image["file_name"])
             if self._output_dir is not None:
                 name = os.path.splitext(os.path.basename(image["file_name"]))[0] + ".png"
-                self._predictions.append(
-                    {"image_id": image["image_id"], "file_name": name, "segments_info": segments}
-                )
+                self._predictions.append({"image_id": image["image_id"], "file_name": name, "segments_info": segments})
 
     def _segments_of_labels(self, labels: NDArray[Any]) -> tuple[NDArray[Any], list[dict[str, Any]]]:
         """Labels (-1 void) -> ids that begin with 1 (0 void), and their segments."""

@@ -26,7 +26,7 @@ def load_image_into_numpy_array(filename: str, dtype: DTypeLike = None) -> NDArr
 
 
 class SemSegEvaluator(DatasetEvaluator):
-    """"sem_seg": mIoU, fwIoU, mACC, pACC, IoU-<class>, ACC-<class>, in percent; nan for a class without truth."""
+    """ "sem_seg": mIoU, fwIoU, mACC, pACC, IoU-<class>, ACC-<class>, in percent; nan for a class without truth."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
 """Normalisation layers by name. Shapes: N images, C channels, H, W pixels."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,12 +8,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from detectron2.utils import comm
 from fvcore.nn.distributed import differentiable_all_reduce
 from torch import Tensor, nn
 
-__all__ = ["CycleBatchNormList", "FrozenBatchNorm2d", "LayerNorm", "NaiveSyncBatchNorm", "get_norm"]
+__getattr__ = stand_ins(__name__)
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -61,17 +62,6 @@ class FrozenBatchNorm2d(nn.Module):
             return frozen
         for name, child in module.named_children():
             setattr(module, name, cls.convert_frozen_batchnorm(child))
-        return module
-
-    @classmethod
-    def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """The module with every frozen layer in it, or itself, replaced by a trainable BatchNorm2d."""
-        if isinstance(module, FrozenBatchNorm2d):
-            trainable = nn.BatchNorm2d(module.num_features, module.eps)
-            _copy_statistics(module, trainable)
-            return trainable
-        for name, child in module.named_children():
-            setattr(module, name, cls.convert_frozenbatchnorm2d_to_batchnorm2d(child))
         return module
 
 
@@ -139,8 +129,6 @@ class LayerNorm(nn.Module):
         last = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return last.permute(0, 3, 1, 2)
 
-
-(CycleBatchNormList,) = left_out(__name__, "CycleBatchNormList")
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": nn.BatchNorm2d,

@@ -1,4 +1,5 @@
 """Building blocks of convolutional networks."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,8 +8,6 @@ import fvcore.nn.weight_init as weight_init
 from detectron2.layers.batch_norm import FrozenBatchNorm2d, get_norm
 from detectron2.layers.wrappers import Conv2d
 from torch import Tensor, nn
-
-__all__ = ["CNNBlockBase", "DepthwiseSeparableConv2d"]
 
 
 class CNNBlockBase(nn.Module):

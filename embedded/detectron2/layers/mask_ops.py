@@ -1,11 +1,10 @@
 """Put the small square masks of a mask head into the image."""
+
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-__all__ = ["paste_masks_in_image"]
 
 
 def _within(start: float, end: float, limit: int) -> tuple[int, int]:
@@ -13,9 +12,7 @@ def _within(start: float, end: float, limit: int) -> tuple[int, int]:
     return max(int(start) - 1, 0), min(int(end) + 2, limit)
 
 
-def paste_masks_in_image(
-    masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float = 0.5
-) -> Tensor:
+def paste_masks_in_image(masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float = 0.5) -> Tensor:
     """(N, M, M) probabilities, (N, 4) boxes -> (N, H, W) in an image of (height, width).
 
     bool where the bilinearly stretched mask is at least `threshold`; uint8 of 0..255 if the threshold is negative.

@@ -1,14 +1,14 @@
 """Non-maximum suppression, by torchvision's operators."""
+# ruff: noqa: F401
+
 from __future__ import annotations
 
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
 
-__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
-
-batched_nms_rotated, nms_rotated = left_out(__name__, "batched_nms_rotated", "nms_rotated")
+__getattr__ = stand_ins(__name__)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:

@@ -1,10 +1,9 @@
 """RoIAlign as a module, over torchvision's operator."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torchvision.ops import roi_align
-
-__all__ = ["ROIAlign", "roi_align"]
 
 
 class ROIAlign(nn.Module):

@@ -1,9 +1,8 @@
 """What is known of a feature map before there is one."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-__all__ = ["ShapeSpec"]
 
 
 @dataclass

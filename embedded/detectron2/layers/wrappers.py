@@ -1,4 +1,5 @@
 """torch's layers under Detectron2's names; `Conv2d` adds the normalisation and activation that follow it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BatchNorm2d = nn.BatchNorm2d
 ConvTranspose2d = nn.ConvTranspose2d
-Linear = nn.Linear
 interpolate = F.interpolate
 
 

@@ -1,105 +1,13 @@
 """Models: registries, backbones, post-processing."""
+
 from __future__ import annotations
 
+from detectron2._left_out import stand_ins
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, build_anchor_generator
-from detectron2.modeling.backbone import (
-    BACKBONE_REGISTRY,
-    FPN,
-    Backbone,
-    MViT,
-    ResNet,
-    ResNetBlockBase,
-    SimpleFeaturePyramid,
-    SwinTransformer,
-    ViT,
-    build_backbone,
-    build_resnet_backbone,
-    get_vit_lr_decay_rate,
-    make_stage,
-)
-from detectron2.modeling.meta_arch import (
-    FCOS,
-    META_ARCH_REGISTRY,
-    SEM_SEG_HEADS_REGISTRY,
-    GeneralizedRCNN,
-    PanopticFPN,
-    ProposalNetwork,
-    RetinaNet,
-    SemanticSegmentor,
-    build_model,
-    build_sem_seg_head,
-)
+from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone, ResNet, build_backbone, build_resnet_backbone
+from detectron2.modeling.meta_arch import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_model, build_sem_seg_head
 from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
-from detectron2.modeling.proposal_generator import (
-    PROPOSAL_GENERATOR_REGISTRY,
-    RPN_HEAD_REGISTRY,
-    build_proposal_generator,
-    build_rpn_head,
-)
-from detectron2.modeling.roi_heads import (
-    ROI_BOX_HEAD_REGISTRY,
-    ROI_HEADS_REGISTRY,
-    ROI_KEYPOINT_HEAD_REGISTRY,
-    ROI_MASK_HEAD_REGISTRY,
-    BaseKeypointRCNNHead,
-    BaseMaskRCNNHead,
-    FastRCNNOutputLayers,
-    ROIHeads,
-    StandardROIHeads,
-    build_box_head,
-    build_keypoint_head,
-    build_mask_head,
-    build_roi_heads,
-)
-from detectron2.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
 
-__all__ = [
-    "ANCHOR_GENERATOR_REGISTRY",
-    "BACKBONE_REGISTRY",
-    "Backbone",
-    "BaseKeypointRCNNHead",
-    "BaseMaskRCNNHead",
-    "DatasetMapperTTA",
-    "FCOS",
-    "FPN",
-    "FastRCNNOutputLayers",
-    "GeneralizedRCNN",
-    "GeneralizedRCNNWithTTA",
-    "META_ARCH_REGISTRY",
-    "MViT",
-    "PROPOSAL_GENERATOR_REGISTRY",
-    "PanopticFPN",
-    "ProposalNetwork",
-    "ROIHeads",
-    "ROI_BOX_HEAD_REGISTRY",
-    "ROI_HEADS_REGISTRY",
-    "ROI_KEYPOINT_HEAD_REGISTRY",
-    "ROI_MASK_HEAD_REGISTRY",
-    "RPN_HEAD_REGISTRY",
-    "ResNet",
-    "ResNetBlockBase",
-    "RetinaNet",
-    "SEM_SEG_HEADS_REGISTRY",
-    "SemanticSegmentor",
-    "ShapeSpec",
-    "SimpleFeaturePyramid",
-    "StandardROIHeads",
-    "SwinTransformer",
-    "ViT",
-    "build_anchor_generator",
-    "build_backbone",
-    "build_box_head",
-    "build_keypoint_head",
-    "build_mask_head",
-    "build_model",
-    "build_proposal_generator",
-    "build_resnet_backbone",
-    "build_roi_heads",
-    "build_rpn_head",
-    "build_sem_seg_head",
-    "detector_postprocess",
-    "get_vit_lr_decay_rate",
-    "make_stage",
-    "sem_seg_postprocess",
-]
+__getattr__ = stand_ins(__name__)

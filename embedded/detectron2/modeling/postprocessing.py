@@ -1,11 +1,10 @@
 """From the size that a model saw to the size that its user asked for."""
+
 from __future__ import annotations
 
 import torch.nn.functional as F
 from detectron2.structures import Instances, ROIMasks
 from torch import Tensor
-
-__all__ = ["detector_postprocess", "sem_seg_postprocess"]
 
 
 def detector_postprocess(

@@ -5,9 +5,6 @@ t is the index of the iteration whose learning rate is asked for, 0 for the firs
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
-from collections.abc import Sequence
 from typing import Any
 
 from fvcore.common.param_scheduler import (
@@ -94,48 +91,6 @@ class _WarmupDecay(LRScheduler):
         t = self.last_epoch
         warmup = _get_warmup_factor_at_iter(self.warmup_method, t, self.warmup_iters, self.warmup_factor)
         return [base_lr * warmup * self._decay(t) for base_lr in self.base_lrs]
-
-
-class WarmupMultiStepLR(_WarmupDecay):
-    """Times `gamma` at every milestone (an iteration index)."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        milestones: Sequence[int],
-        gamma: float = 0.1,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ) -> None:
-        if list(milestones) != sorted(milestones):
-            raise ValueError(f"milestones of WarmupMultiStepLR have to ascend, got {list(milestones)}")
-        self.milestones = milestones
-        self.gamma = gamma
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
-
-    def _decay(self, t: int) -> float:
-        return self.gamma ** bisect_right(self.milestones, t)
-
-
-class WarmupCosineLR(_WarmupDecay):
-    """Half a cosine from 1 at t = 0 to 0 at t = `max_iters`; the warm-up multiplies its beginning."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_iters: int,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ) -> None:
-        self.max_iters = max_iters
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
-
-    def _decay(self, t: int) -> float:
-        return (1 + math.cos(math.pi * t / self.max_iters)) / 2
 
 
 def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:

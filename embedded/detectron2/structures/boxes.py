@@ -2,6 +2,7 @@
 
 Shapes: N boxes, M other boxes. Coordinates are absolute, in pixels; x to the right, y down.
 """
+
 from __future__ import annotations
 
 from enum import IntEnum, unique
@@ -11,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch import device as Device  # noqa: N812  (TorchScript knows no dotted names)
-
-__all__ = ["BoxMode", "Boxes", "pairwise_ioa", "pairwise_iou", "pairwise_point_box_distance"]
 
 
 def _corners_to_size(box: Tensor) -> Tensor:
@@ -124,14 +123,6 @@ class Boxes:
     def __repr__(self) -> str:
         return "Boxes(" + str(self.tensor) + ")"
 
-    def inside_box(self, box_size: Tuple[int, int], boundary_threshold: int = 0) -> Tensor:  # noqa: UP006
-        """(N,) bool: within (height, width) grown by the threshold on each side."""
-        height, width = box_size
-        lowest = self.tensor[:, :2] >= -boundary_threshold
-        right = self.tensor[:, 2] < width + boundary_threshold
-        bottom = self.tensor[:, 3] < height + boundary_threshold
-        return lowest.all(dim=1) & right & bottom
-
     def get_centers(self) -> Tensor:
         """(N, 2) of x, y."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
@@ -174,17 +165,6 @@ def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     return _ratio(overlap, boxes1.area()[:, None] + boxes2.area() - overlap)
 
 
-def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) intersection over the area of the second box, in [0, 1]."""
-    return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())
-
-
-def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
-    """(P, 2) points, N boxes -> (P, N, 4) signed distances to left, top, right, bottom; all positive inside."""
-    point = points[:, None]
-    return torch.cat([point - boxes.tensor[:, :2], boxes.tensor[:, 2:] - point], dim=2)
-
-
 def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     """(N,) intersection over union of boxes with the same index."""
     if len(boxes1) != len(boxes2):
@@ -193,3 +173,8 @@ def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     size = torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])
     overlap = size.clamp(min=0).prod(dim=1)
     return _ratio(overlap, boxes1.area() + boxes2.area() - overlap)
+
+
+def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """(N, M) intersection over the area of the second box, in [0, 1]."""
+    return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())

@@ -1,4 +1,5 @@
 """A batch of images of different sizes in one padded tensor."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
@@ -7,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch import device as Device  # noqa: N812  (TorchScript knows no dotted names)
-
-__all__ = ["ImageList"]
 
 
 class ImageList:
@@ -68,7 +67,10 @@ class ImageList:
 
 @torch.jit.unused
 def _traced_from_tensors(
-    tensors: List[Tensor], size_divisibility: int, pad_value: float, square_size: int  # noqa: UP006
+    tensors: list[Tensor],
+    size_divisibility: int,
+    pad_value: float,
+    square_size: int,  # noqa: UP006
 ) -> ImageList:
     """`from_tensors` with the sizes as tensors, so that a trace follows them."""
     sizes = [torch.stack([torch.as_tensor(side) for side in tensor.shape[-2:]]) for tensor in tensors]

@@ -1,4 +1,5 @@
 """What is known of the objects of one image: fields of equal length beside the image's size."""
+
 from __future__ import annotations
 
 import itertools
@@ -6,8 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-
-__all__ = ["Instances"]
 
 
 class Instances:

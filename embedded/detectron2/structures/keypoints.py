@@ -1,14 +1,15 @@
 """Keypoints as annotations. Heat maps for keypoint heads come with the real Detectron2 only."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import left_out, left_out_message
+from detectron2._left_out import stand_ins
 from torch import Tensor
 
-__all__ = ["Keypoints", "heatmaps_to_keypoints"]
+__getattr__ = stand_ins(__name__)
 
 
 class Keypoints:
@@ -36,13 +37,7 @@ class Keypoints:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_instances={len(self)})"
 
-    def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> Tensor:  # noqa: ARG002
-        raise ImportError(left_out_message("detectron2.structures.Keypoints.to_heatmap"))
-
     @staticmethod
     def cat(keypoints_list: list[Keypoints]) -> Keypoints:
         assert keypoints_list, "Keypoints.cat needs at least one element"
         return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list], dim=0))
-
-
-(heatmaps_to_keypoints,) = left_out(__name__, "heatmaps_to_keypoints")

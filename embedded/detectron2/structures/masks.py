@@ -2,6 +2,7 @@
 
 Shapes: N objects; H, W pixels of the image. A polygon is x0, y0, x1, y1, ... in pixels.
 """
+
 from __future__ import annotations
 
 import copy
@@ -14,8 +15,6 @@ import torch
 from detectron2.structures.boxes import Boxes
 from torch import Tensor
 from torchvision.ops import roi_align
-
-__all__ = ["BitMasks", "PolygonMasks", "ROIMasks", "polygons_to_bitmask", "rasterize_polygons_within_box"]
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
@@ -84,11 +83,6 @@ class BitMasks:
         for index, parts in enumerate(polygons):
             masks[index] = polygons_to_bitmask(parts, height, width)
         return BitMasks(torch.from_numpy(masks))
-
-    @staticmethod
-    def from_roi_masks(roi_masks: ROIMasks, height: int, width: int) -> BitMasks:
-        """Not possible without boxes; see `ROIMasks.to_bitmasks`."""
-        raise NotImplementedError(f"{roi_masks!r} needs boxes to be placed in {height} x {width}: use to_bitmasks")
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """(N, mask_size, mask_size) bool: each mask inside its own box (N, 4), by RoIAlign, at least half covered."""

@@ -1,4 +1,5 @@
 """What a bug report needs to say."""
+
 from __future__ import annotations
 
 import importlib
@@ -7,8 +8,6 @@ import platform
 import sys
 
 from tabulate import tabulate
-
-__all__ = ["collect_env_info"]
 
 _PACKAGES = ("numpy", "PIL", "cv2", "fvcore", "iopath", "pycocotools", "torchvision")
 

@@ -1,11 +1,10 @@
 """Distinct colours for drawing."""
+
 from __future__ import annotations
 
 import colorsys
 
 import numpy as np
-
-__all__ = ["colormap", "random_color", "random_colors"]
 
 _GOLDEN_RATIO = 0.618033988749895  # steps of it around the hue circle never come close to an earlier hue
 _NUM_COLORS = 79

@@ -1,4 +1,5 @@
 """Communication between the training processes. Everything works, trivially, when there is only one process."""
+
 from __future__ import annotations
 
 import functools

@@ -1,4 +1,5 @@
 """The process's environment: seeds, versions."""
+
 from __future__ import annotations
 
 import logging
@@ -7,8 +8,6 @@ import random
 
 import numpy as np
 import torch
-
-__all__ = ["TORCH_VERSION", "seed_all_rng"]
 
 TORCH_VERSION = tuple(int(number) for number in torch.__version__.split(".")[:2])
 

@@ -1,4 +1,5 @@
 """Metrics of a run: a storage that training code fills, and writers that carry it to terminal, json, TensorBoard."""
+
 from __future__ import annotations
 
 import datetime
@@ -17,16 +18,6 @@ import torch
 from detectron2.utils.file_io import PathManager
 from fvcore.common.history_buffer import HistoryBuffer
 
-__all__ = [
-    "CommonMetricPrinter",
-    "EventStorage",
-    "EventWriter",
-    "JSONWriter",
-    "TensorboardXWriter",
-    "get_event_storage",
-    "has_event_storage",
-]
-
 _CURRENT_STORAGE_STACK: list[EventStorage] = []
 
 
@@ -36,12 +27,8 @@ def get_event_storage() -> EventStorage:
     return _CURRENT_STORAGE_STACK[-1]
 
 
-def has_event_storage() -> bool:
-    return bool(_CURRENT_STORAGE_STACK)
-
-
 class EventStorage:
-    """Scalars with their history, and images and histograms that wait for a writer, each with its iteration."""
+    """Scalars with their history, and images that wait for a writer, each with its iteration."""
 
     def __init__(self, start_iter: int = 0) -> None:
         self._iter = start_iter
@@ -50,7 +37,6 @@ class EventStorage:
         self._smoothed: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
         self._vis_data: list[tuple[str, Any, int]] = []
-        self._histograms: list[dict[str, Any]] = []
 
     def __enter__(self) -> EventStorage:
         _CURRENT_STORAGE_STACK.append(self)
@@ -71,10 +57,6 @@ class EventStorage:
     def iter(self, value: int) -> None:
         self._iter = int(value)
 
-    @property
-    def iteration(self) -> int:
-        return self._iter
-
     def step(self) -> None:
         """Count one iteration. Call it after the writers."""
         self._iter += 1
@@ -88,9 +70,7 @@ class EventStorage:
         finally:
             self._prefix = outer
 
-    def put_scalar(
-        self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
-    ) -> None:
+    def put_scalar(self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None) -> None:
         """Record a number. `smoothing_hint`: noisy, so that writers show the median of a window. One hint per name."""
         name = self._prefix + name
         known_hint = self._smoothed.setdefault(name, smoothing_hint)
@@ -108,30 +88,8 @@ class EventStorage:
         """Keep an image (3, H, W), uint8 or float in [0, 1], until a writer takes it."""
         self._vis_data.append((img_name, img_tensor, self._iter))
 
-    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Keep the histogram of all values of a tensor until a writer takes it."""
-        values = hist_tensor.detach().float().cpu()
-        low, high = values.min().item(), values.max().item()
-        edges = torch.linspace(low, high, steps=bins + 1)
-        self._histograms.append(
-            {
-                "tag": hist_name,
-                "min": low,
-                "max": high,
-                "num": values.numel(),
-                "sum": values.sum().item(),
-                "sum_squares": (values**2).sum().item(),
-                "bucket_limits": edges[1:].tolist(),
-                "bucket_counts": torch.histc(values, bins).tolist(),
-                "global_step": self._iter,
-            }
-        )
-
     def clear_images(self) -> None:
         self._vis_data = []
-
-    def clear_histograms(self) -> None:
-        self._histograms = []
 
     def history(self, name: str) -> HistoryBuffer:
         if name not in self._history:
@@ -201,7 +159,7 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars, images and histograms for TensorBoard; the file is created with the first write."""
+    """Writes scalars and images for TensorBoard; the file is created with the first write."""
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
         self._window_size = window_size
@@ -222,9 +180,6 @@ class TensorboardXWriter(EventWriter):
         for name, image, at in storage._vis_data:
             self._writer.add_image(name, image, at)
         storage.clear_images()
-        for histogram in storage._histograms:
-            self._writer.add_histogram_raw(**histogram)
-        storage.clear_histograms()
 
     def close(self) -> None:
         if "_writer" in self.__dict__:
@@ -285,3 +240,7 @@ class CommonMetricPrinter(EventWriter):
         if torch.cuda.is_available():
             fields.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
         self.logger.info(" " + "  ".join(field for field in fields if field))
+
+
+def has_event_storage() -> bool:
+    return bool(_CURRENT_STORAGE_STACK)

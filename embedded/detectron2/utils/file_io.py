@@ -1,12 +1,11 @@
 """The project's PathManager: local files, http(s), OneDrive links and detectron2:// (Detectron2's public bucket)."""
+
 from __future__ import annotations
 
 from typing import IO, Any
 
 from iopath.common.file_io import HTTPURLHandler, OneDrivePathHandler, PathHandler
 from iopath.common.file_io import PathManager as _PathManager
-
-__all__ = ["PathHandler", "PathManager"]
 
 PathManager = _PathManager()
 

@@ -1,4 +1,5 @@
 """Logging: one file per process, colours on the terminal of rank 0, and messages that do not repeat themselves."""
+
 from __future__ import annotations
 
 import atexit
@@ -15,8 +16,6 @@ import torch
 from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
 from termcolor import colored
-
-__all__ = ["create_small_table", "log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
 
 _TIME_FORMAT = "%m/%d %H:%M:%S"
 _call_counts: Counter = Counter()

@@ -1,4 +1,5 @@
 """Going on when a GPU runs out of memory."""
+
 from __future__ import annotations
 
 import logging
@@ -7,8 +8,6 @@ from functools import wraps
 from typing import Any
 
 import torch
-
-__all__ = ["retry_if_cuda_oom"]
 
 
 def _to_cpu(value: Any) -> Any:

@@ -1,12 +1,31 @@
-"""Names to objects: fvcore's Registry, and dotted paths to the objects that they name."""
+"""Names to objects: fvcore's Registry, where Detectron2's own objects make room for a project's."""
+
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
-from fvcore.common.registry import Registry
+from detectron2._left_out import home_of, left_out_message
+from fvcore.common.registry import Registry as _Registry
 
-__all__ = ["Registry", "locate"]
+
+class Registry(_Registry):
+    """A name that Detectron2 has registered can be registered again by a project, whose object then counts."""
+
+    def _do_register(self, name: str, obj: Any) -> None:
+        own = self._obj_map.get(name)
+        if own is not None and own.__module__.startswith("detectron2."):
+            logging.getLogger(__name__).info("%s: %s replaces Detectron2's own", name, obj.__module__)
+            del self._obj_map[name]
+        super()._do_register(name, obj)
+
+    def get(self, name: str) -> Any:
+        """The object of that name. ImportError with the install line for one that is left out, KeyError for others."""
+        home = home_of(name)
+        if name not in self and home is not None:
+            raise ImportError(left_out_message(home))
+        return super().get(name)
 
 
 def locate(name: str) -> Any:

@@ -1,11 +1,10 @@
 """Objects that plain pickle refuses."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import cloudpickle
-
-__all__ = ["PicklableWrapper"]
 
 
 class PicklableWrapper:

@@ -1,12 +1,10 @@
 """Helpers that tests written for Detectron2 import."""
+
 from __future__ import annotations
 
 import io
 
 import torch
-from detectron2._left_out import left_out
-
-__all__ = ["random_boxes", "reload_script_model"]
 
 
 def random_boxes(num_boxes: int, max_coord: float = 100, device: str | torch.device = "cpu") -> torch.Tensor:
@@ -23,21 +21,3 @@ def reload_script_model(module: torch.jit.ScriptModule) -> torch.jit.ScriptModul
     torch.jit.save(module, buffer)
     buffer.seek(0)
     return torch.jit.load(buffer)
-
-
-(
-    assert_instances_allclose,
-    convert_scripted_instances,
-    get_model_no_weights,
-    get_sample_coco_image,
-    random_keypoints,
-    reload_lazy_config,
-) = left_out(
-    __name__,
-    "assert_instances_allclose",
-    "convert_scripted_instances",
-    "get_model_no_weights",
-    "get_sample_coco_image",
-    "random_keypoints",
-    "reload_lazy_config",
-)

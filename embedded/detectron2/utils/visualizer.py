@@ -1,4 +1,5 @@
 """Detectron2's drawing interface over `mask2former_ext.inference.drawing`. Finer methods: the real one's."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,13 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from detectron2._left_out import left_out, left_out_message
+from detectron2._left_out import left_out_message, stand_ins
 from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 
-__all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer"]
-
-GenericMask, _create_text_labels = left_out(__name__, "GenericMask", "_create_text_labels")
+__getattr__ = stand_ins(__name__)
 
 
 @unique

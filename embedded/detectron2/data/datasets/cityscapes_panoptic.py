@@ -64,9 +64,7 @@ def register_all_cityscapes_panoptic(root: str) -> None:
 def _register(name: str, image_root: str, panoptic_root: str) -> None:
     metadata = _joint_metadata(CITYSCAPES_CATEGORIES)
     panoptic_json = f"{panoptic_root}.json"
-    DatasetCatalog.register(
-        name, lambda: load_cityscapes_panoptic(image_root, panoptic_root, panoptic_json, metadata)
-    )
+    DatasetCatalog.register(name, lambda: load_cityscapes_panoptic(image_root, panoptic_root, panoptic_json, metadata))
     MetadataCatalog.get(name).set(
         panoptic_root=panoptic_root,
         image_root=image_root,

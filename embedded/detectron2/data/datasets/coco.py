@@ -21,8 +21,6 @@ from pycocotools.coco import COCO
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 
-__all__ = ["convert_to_coco_json", "load_coco_json", "load_sem_seg", "register_coco_instances"]
-
 logger = logging.getLogger(__name__)
 
 _COPIED_KEYS = ("iscrowd", "bbox", "keypoints", "category_id")
@@ -119,9 +117,7 @@ def _shifted_keypoints(keypoints: Sequence[float], shift: float) -> list[float]:
     return [value if i % 3 == 2 else value + shift for i, value in enumerate(keypoints)]
 
 
-def load_sem_seg(
-    gt_root: str, image_root: str, gt_ext: str = "png", image_ext: str = "jpg"
-) -> list[dict[str, Any]]:
+def load_sem_seg(gt_root: str, image_root: str, gt_ext: str = "png", image_ext: str = "jpg") -> list[dict[str, Any]]:
     """Pair the label images of one folder with the images of another: equal names but for the given endings.
 
     What has no partner is left out, with a warning. Records hold file_name and sem_seg_file_name.

@@ -11,8 +11,6 @@ from detectron2.utils.file_io import PathManager
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco import load_coco_json, load_sem_seg
 
-__all__ = ["register_coco_panoptic", "register_coco_panoptic_separated"]
-
 
 def _map_segment(segment: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
     """The segment with its contiguous category_id."""
@@ -60,9 +58,7 @@ def register_coco_panoptic(
     instances_json: str | None = None,
 ) -> None:
     """Register a panoptic data set whose things and stuff share one space of contiguous ids (in `metadata`)."""
-    DatasetCatalog.register(
-        name, lambda: load_coco_panoptic_json(panoptic_json, image_root, panoptic_root, metadata)
-    )
+    DatasetCatalog.register(name, lambda: load_coco_panoptic_json(panoptic_json, image_root, panoptic_root, metadata))
     MetadataCatalog.get(name).set(
         panoptic_root=panoptic_root,
         image_root=image_root,

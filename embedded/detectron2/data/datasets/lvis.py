@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectron2._left_out import left_out
+from detectron2._left_out import left_out_message, stand_ins
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .builtin_meta import _get_coco_instances_meta, _lvis_table
 
-__all__ = ["get_lvis_instances_meta", "load_lvis_json", "register_lvis_instances"]
-
-(load_lvis_json,) = left_out(__name__, "load_lvis_json")
+__getattr__ = stand_ins(__name__)
 
 
 def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
@@ -28,5 +26,8 @@ def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
 
 
 def register_lvis_instances(name: str, metadata: dict[str, Any], json_file: str, image_root: str) -> None:
-    DatasetCatalog.register(name, lambda: load_lvis_json(json_file, image_root, name))
+    def load() -> None:
+        raise ImportError(left_out_message("detectron2.data.datasets.lvis.load_lvis_json"))
+
+    DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="lvis", **metadata)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from detectron2._left_out import stand_ins
 from fvcore.transforms.transform import (
     BlendTransform,
     CropTransform,
@@ -17,23 +18,18 @@ from .augmentation import (
     AugInput,
     Augmentation,
     AugmentationList,
-    StandardAugInput,
     TransformGen,
     apply_augmentations,
     apply_transform_gens,
 )
 from .augmentation_impl import (
     FixedSizeCrop,
-    MinIoURandomCrop,
     RandomApply,
     RandomBrightness,
     RandomContrast,
     RandomCrop,
     RandomCrop_CategoryAreaConstraint,
-    RandomExtent,
     RandomFlip,
-    RandomLighting,
-    RandomResize,
     RandomRotation,
     RandomSaturation,
     Resize,
@@ -42,43 +38,4 @@ from .augmentation_impl import (
 )
 from .transform import ColorTransform, ExtentTransform, PILColorTransform, ResizeTransform, RotationTransform
 
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "BlendTransform",
-    "ColorTransform",
-    "CropTransform",
-    "ExtentTransform",
-    "FixedSizeCrop",
-    "GridSampleTransform",
-    "HFlipTransform",
-    "MinIoURandomCrop",
-    "NoOpTransform",
-    "PILColorTransform",
-    "PadTransform",
-    "RandomApply",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomExtent",
-    "RandomFlip",
-    "RandomLighting",
-    "RandomResize",
-    "RandomRotation",
-    "RandomSaturation",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
-    "ResizeTransform",
-    "RotationTransform",
-    "ScaleTransform",
-    "StandardAugInput",
-    "Transform",
-    "TransformGen",
-    "TransformList",
-    "VFlipTransform",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
+__getattr__ = stand_ins(__name__)

@@ -10,16 +10,6 @@ from typing import Any
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
 
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "StandardAugInput",
-    "TransformGen",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
-
 
 class Augmentation:
     """A subclass writes `get_transform`, whose argument names say what it needs to see of the input.
@@ -174,4 +164,3 @@ def apply_augmentations(augmentations: Sequence[Transform | Augmentation], input
 
 apply_transform_gens = apply_augmentations
 TransformGen = Augmentation
-StandardAugInput = AugInput

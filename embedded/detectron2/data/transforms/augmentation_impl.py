@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from fvcore.transforms.transform import (
     BlendTransform,
     CropTransform,
@@ -22,28 +22,10 @@ from fvcore.transforms.transform import (
 from PIL import Image
 
 from .augmentation import Augmentation, _transform_to_aug
-from .transform import ExtentTransform, ResizeTransform, RotationTransform
+from .transform import ResizeTransform, RotationTransform
 
-__all__ = [
-    "FixedSizeCrop",
-    "MinIoURandomCrop",
-    "RandomApply",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomExtent",
-    "RandomFlip",
-    "RandomLighting",
-    "RandomResize",
-    "RandomRotation",
-    "RandomSaturation",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
-]
+__getattr__ = stand_ins(__name__)
 
-(MinIoURandomCrop,) = left_out(__name__, "MinIoURandomCrop")
 
 _SAMPLE_STYLES = ("range", "choice")
 _CROP_TYPES = ("relative_range", "relative", "absolute", "absolute_range")
@@ -92,17 +74,6 @@ class Resize(Augmentation):
         return ResizeTransform(*image.shape[:2], *self.shape, self.interp)
 
 
-class RandomResize(Augmentation):
-    """Resize to one of the (h, w) of `shape_list`."""
-
-    def __init__(self, shape_list: Sequence[tuple[int, int]], interp: int = Image.BILINEAR) -> None:
-        self._init(locals())
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = self.shape_list[np.random.randint(len(self.shape_list))]
-        return ResizeTransform(*image.shape[:2], height, width, self.interp)
-
-
 class ResizeShortestEdge(Augmentation):
     """Resize, aspect ratio kept, so that the short side gets a sampled length and the long one stays <= max_size.
 
@@ -136,9 +107,7 @@ class ResizeShortestEdge(Augmentation):
         if length == 0:
             return NoOpTransform()
         height, width = image.shape[:2]
-        return ResizeTransform(
-            height, width, *self.get_output_shape(height, width, length, self.max_size), self.interp
-        )
+        return ResizeTransform(height, width, *self.get_output_shape(height, width, length, self.max_size), self.interp)
 
     @staticmethod
     def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
@@ -320,25 +289,6 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):  # noqa: N801 (the publis
         return crop
 
 
-class RandomExtent(Augmentation):
-    """Cut out a rectangle of the image's size times a random scale, around a randomly shifted centre; black outside.
-
-    scale_range: (min, max) of the scale. shift_range: (x, y), the largest shift in halves of the image's width and
-    height, to either side.
-    """
-
-    def __init__(self, scale_range: tuple[float, float], shift_range: tuple[float, float]) -> None:
-        self._init(locals())
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        size_xy = np.array(image.shape[1::-1], dtype=float)
-        scale = np.random.uniform(*self.scale_range)
-        shift = np.multiply(self.shift_range, np.random.rand(2) - 0.5)
-        center = size_xy * (0.5 + shift)
-        (x0, y0), (x1, y1) = center - size_xy * scale / 2, center + size_xy * scale / 2
-        return ExtentTransform((x0, y0, x1, y1), output_size=(int(y1 - y0), int(x1 - x0)))
-
-
 class _RandomIntensity(Augmentation):
     """Blend the image with a duller one, by a weight uniform in intensity_min..intensity_max.
 
@@ -376,22 +326,3 @@ class RandomSaturation(_RandomIntensity):
     def _dull(self, image: np.ndarray) -> Any:
         assert image.shape[-1] == 3, f"RandomSaturation needs an RGB image, got shape {image.shape}"
         return image.dot([0.299, 0.587, 0.114])[:, :, np.newaxis]
-
-
-class RandomLighting(Augmentation):
-    """Add normal noise (standard deviation `scale`) along the principal colour axes of ImageNet, to RGB images.
-
-    From AlexNet (Krizhevsky et al. 2012, section 4.1).
-    """
-
-    def __init__(self, scale: float) -> None:
-        self._init(locals())
-        self.eigen_vecs = np.array(
-            [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
-        )
-        self.eigen_vals = np.array([0.2175, 0.0188, 0.0045])
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        assert image.shape[-1] == 3, f"RandomLighting needs an RGB image, got shape {image.shape}"
-        shift = self.eigen_vecs @ (np.random.normal(scale=self.scale, size=3) * self.eigen_vals)
-        return BlendTransform(src_image=shift, src_weight=1.0, dst_weight=1.0)

@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from fvcore.transforms.transform import CropTransform, HFlipTransform, NoOpTransform, Transform, TransformList
 from PIL import Image
 
-__all__ = ["ColorTransform", "ExtentTransform", "PILColorTransform", "ResizeTransform", "RotationTransform"]
-
 _TORCH_MODE = {Image.NEAREST: "nearest", Image.BILINEAR: "bilinear", Image.BICUBIC: "bicubic"}
 
 
@@ -68,42 +66,6 @@ class ResizeTransform(Transform):
 
     def inverse(self) -> ResizeTransform:
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
-
-
-class ExtentTransform(Transform):
-    """Cut out `src_rect` (x0, y0, x1, y1), which may reach over the edges, and resize it to `output_size` (h, w).
-
-    What lies outside of the image becomes `fill`. Images must be uint8.
-    """
-
-    def __init__(
-        self,
-        src_rect: tuple[float, float, float, float],
-        output_size: tuple[int, int],
-        interp: int = Image.BILINEAR,
-        fill: int = 0,
-    ) -> None:
-        super().__init__()
-        self.src_rect, self.output_size, self.interp, self.fill = src_rect, output_size, interp, fill
-
-    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        height, width = self.output_size
-        resample = interp if interp else self.interp
-        return _through_pil(
-            img,
-            lambda image: image.transform(
-                (width, height), Image.EXTENT, self.src_rect, resample=resample, fill=self.fill
-            ),
-        )
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        height, width = self.output_size
-        x0, y0, x1, y1 = self.src_rect
-        scale = np.array([width / (x1 - x0), height / (y1 - y0)], dtype=np.float32)
-        return (coords.astype(np.float32) - np.array([x0, y0], dtype=np.float32)) * scale
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return self.apply_image(segmentation, interp=Image.NEAREST)
 
 
 class RotationTransform(Transform):
@@ -173,35 +135,6 @@ class RotationTransform(Transform):
         return TransformList([back, CropTransform(left, top, self.w, self.h)])
 
 
-class ColorTransform(Transform):
-    """Change colours by `op` (array -> array) and leave every coordinate and label as it is."""
-
-    def __init__(self, op: Callable[[Any], Any]) -> None:
-        if not callable(op):
-            raise ValueError(f"op must be a function from image to image, got {op!r}")
-        super().__init__()
-        self.op = op
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return self.op(img)
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()
-
-
-class PILColorTransform(ColorTransform):
-    """The same with an `op` from PIL image to PIL image."""
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return np.asarray(self.op(Image.fromarray(img)))
-
-
 def _flip_rotated_boxes(transform: HFlipTransform, boxes: np.ndarray) -> np.ndarray:
     """(N, 5) boxes (x_center, y_center, width, height, degrees), changed in place as in all functions below."""
     boxes[:, 0] = transform.width - boxes[:, 0]
@@ -232,3 +165,68 @@ def _resize_rotated_boxes(transform: ResizeTransform, boxes: np.ndarray) -> np.n
 HFlipTransform.register_type("rotated_box", _flip_rotated_boxes)
 ResizeTransform.register_type("rotated_box", _resize_rotated_boxes)
 NoOpTransform.register_type("rotated_box", lambda _transform, boxes: boxes)
+
+
+class ExtentTransform(Transform):
+    """Cut out `src_rect` (x0, y0, x1, y1), which may reach over the edges, and resize it to `output_size` (h, w).
+
+    What lies outside of the image becomes `fill`. Images must be uint8.
+    """
+
+    def __init__(
+        self,
+        src_rect: tuple[float, float, float, float],
+        output_size: tuple[int, int],
+        interp: int = Image.BILINEAR,
+        fill: int = 0,
+    ) -> None:
+        super().__init__()
+        self.src_rect, self.output_size, self.interp, self.fill = src_rect, output_size, interp, fill
+
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        height, width = self.output_size
+        resample = interp if interp else self.interp
+        return _through_pil(
+            img,
+            lambda image: image.transform(
+                (width, height), Image.EXTENT, self.src_rect, resample=resample, fill=self.fill
+            ),
+        )
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        height, width = self.output_size
+        x0, y0, x1, y1 = self.src_rect
+        scale = np.array([width / (x1 - x0), height / (y1 - y0)], dtype=np.float32)
+        return (coords.astype(np.float32) - np.array([x0, y0], dtype=np.float32)) * scale
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return self.apply_image(segmentation, interp=Image.NEAREST)
+
+
+class ColorTransform(Transform):
+    """Change colours by `op` (array -> array) and leave every coordinate and label as it is."""
+
+    def __init__(self, op: Callable[[Any], Any]) -> None:
+        if not callable(op):
+            raise ValueError(f"op must be a function from image to image, got {op!r}")
+        super().__init__()
+        self.op = op
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        return self.op(img)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return segmentation
+
+    def inverse(self) -> Transform:
+        return NoOpTransform()
+
+
+class PILColorTransform(ColorTransform):
+    """The same with an `op` from PIL image to PIL image."""
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        return np.asarray(self.op(Image.fromarray(img)))

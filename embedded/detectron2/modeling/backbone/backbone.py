@@ -1,10 +1,9 @@
 """What every backbone promises."""
+
 from __future__ import annotations
 
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
-
-__all__ = ["Backbone"]
 
 
 class Backbone(nn.Module):

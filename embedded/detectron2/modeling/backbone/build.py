@@ -1,4 +1,5 @@
 """Backbones by name."""
+
 from __future__ import annotations
 
 from detectron2.config import CfgNode

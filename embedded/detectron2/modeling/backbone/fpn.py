@@ -1,4 +1,5 @@
 """Feature pyramid network (arXiv 1612.03144) with Detectron2's parameter names."""
+
 from __future__ import annotations
 
 import math
@@ -12,8 +13,6 @@ from detectron2.modeling.backbone.backbone import Backbone
 from detectron2.modeling.backbone.build import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import Tensor, nn
-
-__all__ = ["FPN", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone"]
 
 
 class FPN(Backbone):
@@ -104,23 +103,6 @@ class LastLevelMaxPool(nn.Module):
         return [F.max_pool2d(x, kernel_size=1, stride=2)]
 
 
-class LastLevelP6P7(nn.Module):
-    """p6 and p7 by strided convolutions of res5 or p5 (RetinaNet, arXiv 1708.02002)."""
-
-    def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
-        super().__init__()
-        self.num_levels = 2
-        self.in_feature = in_feature
-        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
-        for layer in (self.p6, self.p7):
-            weight_init.c2_xavier_fill(layer)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        p6 = self.p6(x)
-        return [p6, self.p7(F.relu(p6))]
-
-
 def _resnet_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> FPN:
     node = cfg.MODEL.FPN
     return FPN(
@@ -137,11 +119,3 @@ def _resnet_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> FPN:
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """ResNet and FPN, with p6 by pooling."""
     return _resnet_fpn(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
-
-
-@BACKBONE_REGISTRY.register()
-def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet and FPN, with p6 and p7 by convolutions of res5."""
-    bottom_up = build_resnet_backbone(cfg, input_shape)
-    channels = bottom_up.output_shape()["res5"].channels
-    return _resnet_fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS))

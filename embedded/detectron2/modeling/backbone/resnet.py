@@ -2,6 +2,7 @@
 
 Shapes: N images, C channels, H, W pixels. The maps res2 to res5 have strides 4 to 32 without dilation.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -10,26 +11,15 @@ from typing import Any
 import fvcore.nn.weight_init as weight_init
 import torch
 import torch.nn.functional as F
-from detectron2._left_out import left_out, left_out_message
+from detectron2._left_out import left_out_message, stand_ins
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone.backbone import Backbone
 from detectron2.modeling.backbone.build import BACKBONE_REGISTRY
 from torch import Tensor, nn
 
-__all__ = [
-    "BasicBlock",
-    "BasicStem",
-    "BottleneckBlock",
-    "DeformBottleneckBlock",
-    "ResNet",
-    "ResNetBlockBase",
-    "build_resnet_backbone",
-    "make_stage",
-]
+__getattr__ = stand_ins(__name__)
 
-ResNetBlockBase = CNNBlockBase
-(DeformBottleneckBlock,) = left_out(__name__, "DeformBottleneckBlock")
 
 Norm = str | Callable[[int], nn.Module]
 
@@ -257,11 +247,6 @@ class ResNet(Backbone):
             )
             in_channels = out_channels
         return stages
-
-
-def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
-    """See ResNet.make_stage."""
-    return ResNet.make_stage(*args, **kwargs)
 
 
 def _check_shallow(node: CfgNode) -> None:

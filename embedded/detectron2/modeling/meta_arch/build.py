@@ -1,4 +1,5 @@
 """Whole models by name."""
+
 from __future__ import annotations
 
 import torch

@@ -1,17 +1,10 @@
 """DeepLab: configuration, backbone and schedule. Its heads come with the real Detectron2 only."""
+
 from __future__ import annotations
 
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from detectron2.projects.deeplab.build_solver import build_lr_scheduler
 from detectron2.projects.deeplab.config import add_deeplab_config
 from detectron2.projects.deeplab.resnet import build_resnet_deeplab_backbone
 
-DeepLabV3Head, DeepLabV3PlusHead = left_out(__name__, "DeepLabV3Head", "DeepLabV3PlusHead")
-
-__all__ = [
-    "DeepLabV3Head",
-    "DeepLabV3PlusHead",
-    "add_deeplab_config",
-    "build_lr_scheduler",
-    "build_resnet_deeplab_backbone",
-]
+__getattr__ = stand_ins(__name__)

@@ -1,4 +1,5 @@
 """Learning-rate schedules, with DeepLab's among them."""
+
 from __future__ import annotations
 
 from detectron2.config import CfgNode
@@ -6,8 +7,6 @@ from detectron2.projects.deeplab.lr_scheduler import WarmupPolyLR
 from detectron2.solver import build_lr_scheduler as _build_lr_scheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-
-__all__ = ["build_lr_scheduler"]
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:

@@ -1,9 +1,8 @@
 """Configuration keys of DeepLab."""
+
 from __future__ import annotations
 
 from detectron2.config import CfgNode
-
-__all__ = ["add_deeplab_config"]
 
 
 def add_deeplab_config(cfg: CfgNode) -> None:

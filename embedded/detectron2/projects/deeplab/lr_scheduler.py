@@ -1,10 +1,9 @@
 """Polynomial decay of the learning rate after a warm-up."""
+
 from __future__ import annotations
 
 from detectron2.solver.lr_scheduler import _WarmupDecay
 from torch.optim import Optimizer
-
-__all__ = ["WarmupPolyLR"]
 
 
 class WarmupPolyLR(_WarmupDecay):

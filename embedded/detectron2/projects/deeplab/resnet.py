@@ -1,4 +1,5 @@
 """ResNet with DeepLab's stem of three 3x3 convolutions, and dilated last stages (arXiv 1706.05587)."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,8 +11,6 @@ from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import stages_from_config
 from torch import Tensor
-
-__all__ = ["DeepLabStem", "build_resnet_deeplab_backbone"]
 
 # (res4, res5): strides 32, 16 and 8 of the last map
 _DILATIONS = ((1, 1), (1, 2), (2, 4))

@@ -1,18 +1,9 @@
 """PointRend: configuration, point sampling and colour augmentation. Its heads come with the real Detectron2 only."""
+
 from __future__ import annotations
 
-from detectron2._left_out import left_out
+from detectron2._left_out import stand_ins
 from detectron2.projects.point_rend.color_augmentation import ColorAugSSDTransform
 from detectron2.projects.point_rend.config import add_pointrend_config
 
-ImplicitPointRendMaskHead, PointRendMaskHead, PointRendSemSegHead = left_out(
-    __name__, "ImplicitPointRendMaskHead", "PointRendMaskHead", "PointRendSemSegHead"
-)
-
-__all__ = [
-    "ColorAugSSDTransform",
-    "ImplicitPointRendMaskHead",
-    "PointRendMaskHead",
-    "PointRendSemSegHead",
-    "add_pointrend_config",
-]
+__getattr__ = stand_ins(__name__)

@@ -1,4 +1,5 @@
 """Colour distortion of SSD (arXiv 1512.02325)."""
+
 from __future__ import annotations
 
 import random
@@ -6,8 +7,6 @@ import random
 import cv2
 import numpy as np
 from fvcore.transforms.transform import Transform
-
-__all__ = ["ColorAugSSDTransform"]
 
 
 class ColorAugSSDTransform(Transform):

@@ -1,9 +1,8 @@
 """Configuration keys of PointRend."""
+
 from __future__ import annotations
 
 from detectron2.config import CfgNode
-
-__all__ = ["add_pointrend_config"]
 
 
 def add_pointrend_config(cfg: CfgNode) -> None:

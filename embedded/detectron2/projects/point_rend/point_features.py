@@ -2,28 +2,18 @@
 
 Shapes: N maps, C channels, H, W pixels; P points with x, y in [0, 1] of the map or box; R boxes.
 """
+
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2._left_out import left_out
-from detectron2.structures import Boxes
+from detectron2._left_out import stand_ins
 from torch import Tensor
 
-__all__ = [
-    "generate_regular_grid_point_coords",
-    "get_point_coords_wrt_image",
-    "get_uncertain_point_coords_on_grid",
-    "get_uncertain_point_coords_with_randomness",
-    "point_sample",
-    "point_sample_fine_grained_features",
-    "sample_point_labels",
-]
-
-(sample_point_labels,) = left_out(__name__, "sample_point_labels")
+__getattr__ = stand_ins(__name__)
 
 
 def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
@@ -71,36 +61,7 @@ def get_uncertain_point_coords_with_randomness(
     return torch.cat([uncertain, torch.rand(maps, num_points - num_uncertain, 2, device=device)], dim=1)
 
 
-def get_uncertain_point_coords_on_grid(uncertainty_map: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
-    """(N, 1, H, W) -> indices (N, P) into H * W and coordinates (N, P, 2) of the P most uncertain pixels' centers."""
-    height, width = uncertainty_map.shape[-2:]
-    indices = uncertainty_map.flatten(1).topk(min(height * width, num_points), dim=1).indices
-    row, column = torch.div(indices, width, rounding_mode="floor"), indices % width
-    return indices, torch.stack([(column + 0.5) / width, (row + 0.5) / height], dim=-1).float()
-
-
 def get_point_coords_wrt_image(boxes_coords: Tensor, point_coords: Tensor) -> Tensor:
     """(R, 4) boxes, (R, P, 2) points in them -> (R, P, 2) in pixels of the image."""
     corner, size = boxes_coords[:, None, :2], boxes_coords[:, None, 2:] - boxes_coords[:, None, :2]
     return corner + point_coords.detach() * size
-
-
-def point_sample_fine_grained_features(
-    features_list: Sequence[Tensor], feature_scales: Sequence[float], boxes: Sequence[Boxes], point_coords: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Features of several levels at (R, P, 2) points of the boxes of all images, R in all.
-
-    `feature_scales`: size of each level (N, C_i, H_i, W_i) relative to the image. Returns (R, sum of C_i, P), and the
-    points in pixels of the image, (R, P, 2).
-    """
-    in_image = get_point_coords_wrt_image(Boxes.cat(list(boxes)).tensor, point_coords)
-    per_image = in_image.split([len(each) for each in boxes])
-    levels = []
-    for features, scale in zip(features_list, feature_scales, strict=True):
-        size = in_image.new_tensor([features.shape[-1], features.shape[-2]]) / scale
-        sampled = [
-            point_sample(features[number : number + 1], (points / size)[None])[0].transpose(0, 1)
-            for number, points in enumerate(per_image)
-        ]
-        levels.append(torch.cat(sampled, dim=0))
-    return torch.cat(levels, dim=1), in_image

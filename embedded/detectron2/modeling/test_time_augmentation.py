@@ -1,8 +1,0 @@
-"""Test-time augmentation: with the real Detectron2 only."""
-from __future__ import annotations
-
-from detectron2._left_out import left_out
-
-__all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA"]
-
-DatasetMapperTTA, GeneralizedRCNNWithTTA = left_out(__name__, *__all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from detectron2.data import transforms as T
+from PIL import Image
 
 
 def image(height: int, width: int) -> np.ndarray:

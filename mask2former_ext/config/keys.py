@@ -15,8 +15,8 @@ from detectron2.config import get_cfg
 from mask2former_ext.config.own_files import add_own_keys
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.config_keys import as_tree, get_key, merge, parse_overrides
-from mask2former_ext.interop.safe_yaml import read_yaml
 from mask2former_ext.interop.upstream_config import check_no_upstream_values, is_upstream, our_names, translate
+from mask2former_ext.safe_reading.yaml_files import read_yaml
 
 
 def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:

@@ -34,8 +34,8 @@ from mask2former_ext.engine.progress import ProgressWriter
 from mask2former_ext.engine.setup import precision
 from mask2former_ext.engine.step import TrainingStep
 from mask2former_ext.evaluation import build_evaluator
-from mask2former_ext.interop.safe_files import read_file, tensors_of
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
+from mask2former_ext.safe_reading.weight_files import read_file, tensors_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from mask2former_ext.interop.config_keys import as_tree, get_key, leaves, merge, parse_overrides, set_key, unknown_key
-from mask2former_ext.interop.safe_yaml import merge_trees
 from mask2former_ext.interop.upstream_tables import (
     CONTRASTIVE,
     DECODERS,
@@ -35,6 +34,7 @@ from mask2former_ext.interop.upstream_tables import (
     TABLES,
     Architecture,
 )
+from mask2former_ext.safe_reading.yaml_files import merge_trees
 
 
 @functools.cache

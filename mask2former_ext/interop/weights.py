@@ -25,8 +25,8 @@ from mask2former_ext.interop.foreign_names import (
     is_caffe2,
     timm_feature_name,
 )
-from mask2former_ext.interop.safe_files import read_tensor_file
 from mask2former_ext.interop.torchvision_rcnn import from_torchvision_rcnn, is_torchvision_rcnn
+from mask2former_ext.safe_reading.weight_files import read_tensor_file
 
 # Of the backbone's tensors, the share that a file must hold in the right shape; else it is not this backbone's file.
 MIN_BACKBONE_SHARE = 0.75

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from detectron2 import config
@@ -38,6 +39,13 @@ def _build_by_name(name: str) -> None:
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = name
     build_model(cfg)
+
+
+def test_a_lazy_configuration_says_the_install_line(tmp_path: Path):
+    path = tmp_path / "lazy.py"
+    path.touch()
+    with pytest.raises(ImportError, match=r"lazy\.py.*pip install"):
+        get_cfg().merge_from_file(str(path))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from detectron2.config import get_cfg
 
 from mask2former_ext.config import add_config, load_config
 from mask2former_ext.interop.config_keys import get_key, leaves
-from mask2former_ext.interop.safe_yaml import evaluate_comprehension, read_yaml
+from mask2former_ext.safe_reading.yaml_files import evaluate_comprehension, read_yaml
 from tests.places import SHARED
 
 UPSTREAM = """
@@ -143,6 +145,25 @@ def test_python_tags_are_refused_and_the_file_named(write_yaml, tag):
 def test_the_published_tag_is_read(write_yaml):
     line = 'MIN_SIZE_TRAIN: !!python/object/apply:eval ["[int(x * 0.5 * 100) for x in range(1, 4)]"]'
     assert read_yaml(write_yaml(line)) == {"MIN_SIZE_TRAIN": [50, 100, 150]}
+
+
+def test_the_tuple_tag_is_read(write_yaml):
+    assert read_yaml(write_yaml("STEPS: !!python/tuple [1, 2]")) == {"STEPS": (1, 2)}
+
+
+def test_a_lazy_configuration_is_refused_and_says_why(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("raise SystemExit('executed')")
+    with pytest.raises(ValueError, match=r"config\.py: lazy configurations are not read"):
+        load_config(str(path))
+
+
+def test_yaml_is_read_without_torch_or_a_model():
+    code = (
+        "import sys, mask2former_ext.safe_reading.yaml_files\n"
+        "assert not {'torch', 'mask2former_ext.models'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ errors

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import torch
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
-from detectron2.checkpoint.reading import load_pickle, load_torch
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from fvcore.common.checkpoint import Checkpointer
@@ -48,6 +47,8 @@ class DetectionCheckpointer(Checkpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """A dict with "model", tensors or arrays by name, and whatever else the file holds."""
+        from mask2former_ext.safe_reading.weight_files import load_pickle, load_torch
+
         if filename.endswith(".pkl"):
             with PathManager.open(filename, "rb") as file:
                 content = load_pickle(file)

@@ -1,7 +1,8 @@
 """Read a yaml config with its `_BASE_` chain, without running anything that stands in it.
 
 Published files compute lists by `!!python/object/apply:eval ["[int(x * 0.1 * 512) for x in range(5, 21)]"]`. Such a
-list is worked out by a small arithmetic interpreter; every other python tag or expression is refused.
+list is worked out by a small arithmetic interpreter. Tuples are read, too; every other python tag or expression is
+refused. Of the house this imports nothing; the embedded Detectron2 reads through `PublishedLoader` as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from detectron2.utils.file_io import PathManager
 
 BASE_KEY = "_BASE_"
 _EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
+_TUPLE_TAG = "tag:yaml.org,2002:python/tuple"
 _MAX_LIST_LENGTH = 10_000
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -32,8 +34,14 @@ def read_yaml(path: str) -> dict[str, Any]:
     """The nested dict that `path` and its `_BASE_` files (one name or a list, relative to the naming file) amount to.
 
     A later base overrides an earlier one and the file itself overrides all. Raises ValueError for unsafe or malformed
-    yaml and for a file that is its own base, FileNotFoundError for a missing one.
+    yaml, for a lazy configuration (a Python file) and for a file that is its own base, FileNotFoundError for a missing
+    one.
     """
+    if path.endswith(".py"):
+        raise ValueError(
+            f"{path}: lazy configurations are not read, since a Python file is a program and nothing in a configuration"
+            " is executed. Use the model's yaml; only the real Detectron2's own lazyconfig_train_net.py runs this file"
+        )
     return _read_with_bases(path, ())
 
 
@@ -71,7 +79,7 @@ def _resolve(base: str, path: str) -> str:
 def _parse(path: str) -> dict[str, Any]:
     with PathManager.open(path, "r") as file:
         try:
-            tree = yaml.load(file, Loader=_Loader)  # a subclass of SafeLoader
+            tree = yaml.load(file, Loader=PublishedLoader)  # a subclass of SafeLoader
         except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
     if tree is None:
@@ -81,18 +89,26 @@ def _parse(path: str) -> dict[str, Any]:
     return tree
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader and the list comprehension of published configs."""
+class PublishedLoader(yaml.SafeLoader):
+    """SafeLoader, and the tuples and list comprehensions of published configs. All else is a YAMLError."""
 
 
-def _construct_eval(loader: _Loader, node: yaml.Node) -> list[Any]:
+def _construct_eval(loader: PublishedLoader, node: yaml.Node) -> list[Any]:
     arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
-    if len(arguments) != 1 or not isinstance(arguments[0], str):
-        raise ValueError(f"python eval tag with {arguments!r}: it must hold one list comprehension as a string")
-    return evaluate_comprehension(arguments[0])
+    try:
+        if len(arguments) != 1 or not isinstance(arguments[0], str):
+            raise ValueError(f"python eval tag with {arguments!r}: it must hold one list comprehension as a string")
+        return evaluate_comprehension(arguments[0])
+    except ValueError as error:
+        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
-_Loader.add_constructor(_EVAL_TAG, _construct_eval)
+def _construct_tuple(loader: PublishedLoader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+PublishedLoader.add_constructor(_EVAL_TAG, _construct_eval)
+PublishedLoader.add_constructor(_TUPLE_TAG, _construct_tuple)
 
 
 def evaluate_comprehension(text: str) -> list[Any]:

@@ -10,7 +10,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -49,15 +49,25 @@ def read_file(path: str) -> Any:
             return load_file(path)
         if path.endswith((".pkl", ".pickle")) and not zipfile.is_zipfile(path):
             with open(path, "rb") as file:
-                return _ArrayUnpickler(file).load()
-        with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+                return load_pickle(file)
+        return load_torch(path)
     except _READ_ERRORS as error:
         # PyTorch's own message advises at length to turn safety off; one line of it says what was found.
         lines = str(error).splitlines() or [""]
         found = next((line for line in lines if "GLOBAL" in line), lines[0])
         reason = f"{type(error).__name__} {found.strip()}".strip()
         raise ValueError(f"{path}: not a weight file that can be read safely: {reason}") from error
+
+
+def load_pickle(file: IO[bytes]) -> Any:
+    """A pickle of arrays and tensors in containers, also of Python 2. UnpicklingError where it names anything else."""
+    return _ArrayUnpickler(file).load()
+
+
+def load_torch(path: str) -> Any:
+    """A file of torch.save, on the CPU. UnpicklingError where it names anything but tensors, arrays and numbers."""
+    with torch.serialization.safe_globals(_numpy_globals()):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def tensors_of(content: Any, path: str) -> dict[str, Tensor]:
@@ -86,7 +96,7 @@ def _tensor(value: Any) -> Tensor:
 
 def _numpy_globals() -> list[Any]:
     """What pickled numpy numbers are made of; checkpoints of trainers keep a few beside their tensors."""
-    dtypes = [type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float16", "float32", "float64")]
+    dtypes = [type(np.dtype(kind)) for kind in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")]
     names = [(_RECONSTRUCT, f"{module}._reconstruct") for module in _MULTIARRAY]
     names += [(_SCALAR, f"{module}.scalar") for module in _MULTIARRAY]
     return [*names, (codecs.encode, "_codecs.encode"), np.ndarray, np.dtype, *dtypes]
@@ -127,7 +137,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows numpy arrays, tensors and the builtin containers; any other name in a file is refused, not imported."""
 
-    def __init__(self, file: io.BufferedReader):
+    def __init__(self, file: IO[bytes]):
         super().__init__(file, encoding="latin1")  # files written by Python 2, too
 
     def find_class(self, module_name: str, global_name: str) -> Any:

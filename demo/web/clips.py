@@ -1,6 +1,6 @@
-"""A short video on the web page: a file's bytes in, the overlay and what was found as bytes out.
+"""A short video on the web page: a file's bytes in, overlay and segments as bytes out.
 
-PyAV reads and writes files, so they lie in a folder of their own while the question is answered, and go with it.
+PyAV reads and writes files. They lie in a folder of their own, which is removed with the request.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mask2former_ext.inference.saving import Asked, VideoSaver
 from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av, segment_frames
 from web.limits import Limits, RefusedError
 
-# MP4 and MOV begin with a box of one of these kinds. What else FFmpeg knows, such as playlists that name other files,
-# it never gets to see.
+# MP4 and MOV begin with a box of one of these kinds. FFmpeg never sees other formats, such as playlists that name
+# other files.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
 
@@ -56,7 +56,7 @@ def segment_clip(name: str, data: bytes, predictor: Any, task: str, threshold: f
 
 
 def _stride(name: str, path: Path, limits: Limits) -> int:
-    """Each how many-th frame is segmented. Raises RefusedError for a video that is too long or large."""
+    """N, where each N-th frame is segmented. Raises RefusedError for a video that is too long or large."""
     av = import_av()
     try:
         with av.open(str(path)) as container:

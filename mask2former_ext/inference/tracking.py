@@ -1,16 +1,18 @@
-"""What is the same thing in one frame of a video and the next: by masks, moved as the thing has moved, and colour.
+"""Tell which things of a video's frame are those of the frame before: by masks, by how they move, and by color.
 
     tracker = Tracker()
-    for image, found in ...:          # each frame and its `results.Segmentation`
-        found = tracker.update(found, image)  # the same with a track_id for each segment
+    for image, segmentation in ...:                      # each frame and its `inference.segmentation.Segmentation`
+        segmentation = tracker.update(segmentation, image)  # the same with a track_id for each segment
 
-Things are matched four times over, each time by the best assignment of what is still free: masks of one class that
-overlap; a thing that comes out from behind another, or has jumped, near the place where it should be by now; one of
-the same colour farther from there; masks of two classes that overlap well, for models that waver between classes.
-Without images colour is left out. Stuff of one class is one track.
+Four rounds match things to tracks. Each takes the best assignment of what the rounds before have left:
+1. masks of one class that overlap;
+2. a thing that comes out from behind another, or has jumped, near the place where it should be by now;
+3. a thing of the same color, farther from that place;
+4. masks of two classes that overlap well, for models that waver between classes.
+Without images the color does not count. Stuff of one class is one track.
 
-No tracking library is used: supervision has handed its tracker over to `trackers`, which matches boxes and brings an
-OpenCV with a display, which cannot stand beside the one without.
+No tracking library is used. supervision has moved its tracker to `trackers`, which matches boxes and depends on the
+OpenCV with a display, and that cannot be installed beside the one without.
 """
 
 from __future__ import annotations
@@ -26,26 +28,26 @@ from scipy.optimize import linear_sum_assignment
 
 from mask2former_ext.inference.segmentation import Segmentation
 
-# A thing that was not seen for this many frames is forgotten: when it comes back it is a new one.
+# A track without a thing for this many frames is dropped: a thing that comes back later gets a new one.
 MAX_MISSED = 30
 _MIN_OVERLAP = 0.1  # intersection over union of a moved mask and one of the same class
 _MIN_OVERLAP_OF_CLASSES = 0.5  # ... of another class
 _MIN_NEARNESS = 0.4
 # Share of the whole that must be seen for the outline to tell how the thing moves, rather than what covers it.
 _WHOLE = 0.85
-_SHRINKING = 0.98  # per frame: what is seen smaller for long is smaller
-_MAX_PIXELS = 2048  # of a thing, whose colour is looked at
-_NEW_COLOR = 0.1  # share of a frame's colour in the one that is known
-_COLOR_SPREAD = 60.0  # levels of 255, between two colours that still may be of one thing
-_UNALIKE = 0.4  # weight of a match by place of two of quite different colours
-_MIN_SAME_COLOR = 0.25  # what tells, without a mask in its place, that one comes out from behind another ...
+_SHRINKING = 0.98  # per frame, of the whole's size: a thing that stays smaller is smaller
+_MAX_PIXELS = 2048  # of a thing, that its color is taken from
+_NEW_COLOR = 0.1  # share of a frame's color in the track's
+_COLOR_SPREAD = 60.0  # levels of 255, between two colors that may still be of one thing
+_UNALIKE = 0.4  # weight of a match by place where the colors differ
+_MIN_SAME_COLOR = 0.25  # least likeness of color for a match without a mask in its place ...
 _REACH = 2.0  # ... up to this many of its lengths from where it was or should be
 _INERTIA = 0.6  # share of the old velocity in the new one
 
 
 @dataclass
 class _Shape:
-    """A mask without the nothing around it: bool (h, w), its top left pixel at x, y."""
+    """A mask cut to its box: bool (h, w), its top left pixel at x, y."""
 
     x: float
     y: float
@@ -56,7 +58,7 @@ class _Shape:
         return cv2.countNonZero(self.mask.view(np.uint8))
 
     @property
-    def centre(self) -> NDArray[np.float64]:
+    def center(self) -> NDArray[np.float64]:
         height, width = self.mask.shape
         return np.array([self.x + width / 2, self.y + height / 2])
 
@@ -90,12 +92,12 @@ class _Thing:
 class _Track:
     id: int
     key: int  # class
-    color: NDArray[np.float64] | None  # of late
+    color: NDArray[np.float64] | None  # a running mean
     seen: _Shape  # as it was seen last, moved on since
     seen_area: int
     whole: _Shape  # as it was when it was last seen whole, moved on since
     whole_area: float
-    length: float  # px, the longest side of its box of late
+    length: float  # px, the longest side of its box, shrinking slowly
     velocity: NDArray[np.float64]  # px per frame
     is_new: bool = True
     missed: int = 0
@@ -112,11 +114,11 @@ class _Track:
         self.length *= _SHRINKING
         self.missed += 1
 
-    def found(self, thing: _Thing) -> None:
-        """It is `thing` in this frame, where `move_on` said `whole`."""
+    def take(self, thing: _Thing) -> None:
+        """`thing` is the track's in this frame, where `move_on` expected `whole`."""
         shape, area = thing.shape, thing.area
         if area >= _WHOLE * self.whole_area:
-            error = (shape.centre - self.whole.centre) / self.missed
+            error = (shape.center - self.whole.center) / self.missed
             self.velocity = self.velocity + (1.0 if self.is_new else 1 - _INERTIA) * error
             self.whole, self.whole_area, self.is_new = shape, area, False
         self.seen, self.seen_area, self.key, self.missed = shape, area, thing.key, 0
@@ -128,7 +130,7 @@ class _Track:
 class Tracker:
     """Gives each segment of a video's frames a number, the same in all of them. Memory does not grow with their number.
 
-    max_missed: frames after which a thing that was not seen is forgotten.
+    max_missed: frames without its thing after which a track is dropped.
     """
 
     def __init__(self, max_missed: int = MAX_MISSED):
@@ -137,26 +139,26 @@ class Tracker:
         self._stuff: dict[int, int] = {}
         self._ids = itertools.count(1)
 
-    def update(self, found: Segmentation, image: NDArray[np.uint8] | None = None) -> Segmentation:
-        """The next frame's segments, with their track ids (from 1). A semantic answer, which knows no things, stays.
+    def update(self, segmentation: Segmentation, image: NDArray[np.uint8] | None = None) -> Segmentation:
+        """The next frame's segments with their track ids, from 1. A semantic segmentation, which has no things, stays.
 
-        image: the frame, RGB (H, W, 3); without it things are told apart by place and class alone.
+        image: the frame, RGB (H, W, 3). Without it place and class alone tell things apart.
         """
-        if found.task == "semantic":
-            return found
-        track_ids: list[int | None] = [None] * len(found.segments)
+        if segmentation.task == "semantic":
+            return segmentation
+        track_ids: list[int | None] = [None] * len(segmentation.segments)
         things: dict[int, _Thing] = {}  # by place in `segments`
-        for place, segment in enumerate(found.segments):
+        for place, segment in enumerate(segmentation.segments):
             if not segment.is_thing:
                 if segment.color_key not in self._stuff:
                     self._stuff[segment.color_key] = next(self._ids)
                 track_ids[place] = self._stuff[segment.color_key]
-            elif (shape := _shape(found, place)) is not None:
+            elif (shape := _shape(segmentation, place)) is not None:
                 color = None if image is None else _mean_color(image, shape)
                 things[place] = _Thing(segment.color_key, shape, shape.area, color)
         for place, track in zip(things, self._follow(list(things.values())), strict=True):
             track_ids[place] = track.id
-        return found.tracked(track_ids)
+        return segmentation.tracked(track_ids)
 
     def _follow(self, things: list[_Thing]) -> list[_Track]:
         """The track of each thing of this frame; the tracks go on."""
@@ -178,7 +180,7 @@ class Tracker:
                 if table[row, column] > 0:
                     track_of[free[column]] = tracks[row]
         for i, track in track_of.items():
-            track.found(things[i])
+            track.take(things[i])
         self._tracks = [track for track in self._tracks if track.missed <= self.max_missed]
         for i, thing in enumerate(things):
             if i not in track_of:
@@ -187,17 +189,20 @@ class Tracker:
         return [track_of[i] for i in range(len(things))]
 
 
-def _shape(found: Segmentation, place: int) -> _Shape | None:
+def _shape(segmentation: Segmentation, place: int) -> _Shape | None:
     """A thing's pixels, all of its box where only that is known; None if it has none."""
-    segment = found.segments[place]
+    segment = segmentation.segments[place]
     x0, y0, x1, y1 = (round(side) for side in segment.box)
     x0, y0 = max(0, x0), max(0, y0)
     if x1 <= x0 or y1 <= y0:
         return None
-    if not found.has_masks:
+    if not segmentation.has_masks:
         return _Shape(x0, y0, np.ones((y1 - y0, x1 - x0), dtype=bool))
     part = (slice(y0, y1), slice(x0, x1))
-    mask = found.index_map[part] == place + 1 if found.masks is None else np.ascontiguousarray(found.masks[place][part])
+    if segmentation.masks is None:
+        mask = segmentation.index_map[part] == place + 1
+    else:
+        mask = np.ascontiguousarray(segmentation.masks[place][part])
     return _Shape(x0, y0, mask) if mask.any() else None
 
 
@@ -213,14 +218,14 @@ def _mean_color(image: NDArray[np.uint8], shape: _Shape) -> NDArray[np.float64]:
 
 
 def _same_color(track: _Track, thing: _Thing) -> float | None:
-    """In [0, 1], 1 for the same colour; None if one is not known."""
+    """In [0, 1], 1 for the same color; None if one is not known."""
     if track.color is None or thing.color is None:
         return None
     return float(np.exp(-((track.color - thing.color) ** 2).sum() / _COLOR_SPREAD**2))
 
 
 def _weight(track: _Track, thing: _Thing) -> float:
-    """In [_UNALIKE, 1]: what their colours leave of a match by place."""
+    """In [_UNALIKE, 1]: the weight that the colors leave to a match by place."""
     same = _same_color(track, thing)
     return 1.0 if same is None else _UNALIKE + (1 - _UNALIKE) * same
 
@@ -236,16 +241,16 @@ def _nearness(track: _Track, thing: _Thing) -> float:
     inside = track.whole.common(thing.shape) / thing.area
     if not 0.5 < thing.area / track.whole_area < 2:
         return inside
-    distance = float(np.linalg.norm(thing.shape.centre - track.whole.centre))
+    distance = float(np.linalg.norm(thing.shape.center - track.whole.center))
     return max(inside, 1 - distance / (2 * np.sqrt(thing.area)))
 
 
 def _nearness_by_color(track: _Track, thing: _Thing) -> float:
-    """In [0, 1]: how near one of the same colour is to where the thing was or should be by now."""
+    """In [0, 1]: how near a thing of the same color is to where the track's was or should be by now."""
     same = _same_color(track, thing)
     if same is None or same < _MIN_SAME_COLOR:
         return 0.0
-    distance = min(np.linalg.norm(thing.shape.centre - old.centre) for old in (track.seen, track.whole))
+    distance = min(np.linalg.norm(thing.shape.center - old.center) for old in (track.seen, track.whole))
     return max(0.0, 1 - float(distance) / (_REACH * track.length))
 
 

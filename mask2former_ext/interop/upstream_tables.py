@@ -87,7 +87,7 @@ def _decoder_layers(places_with_loss: int) -> int:
 
 _INPUT_RULES: dict[str, Sequence[Rule]] = {
     "INPUT.DATASET_MAPPER_NAME": [_to("INPUT.TARGETS", _mapper(0)), _to("INPUT.AUGMENTATION", _mapper(1))],
-    # Its name notwithstanding, the side of the square that smaller crops are padded to; -1: no padding.
+    # Despite its name: the side of the square that smaller crops are padded to; -1: no padding.
     "INPUT.SIZE_DIVISIBILITY": [_to("INPUT.PAD_SIZE", lambda side: max(side, 0))],
 }
 

@@ -1,4 +1,4 @@
-"""A folder for results: made, and tried, before work is put into what it shall hold."""
+"""A folder for results is made and tried before the work whose results it shall hold."""
 
 from __future__ import annotations
 

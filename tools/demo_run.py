@@ -41,7 +41,7 @@ def main() -> None:
         shutil.rmtree(args.output, ignore_errors=True)
     start = time.perf_counter()
     data = os.path.join(args.output, "datasets")
-    print(f"1/3 the made data set 'shapes' in {data}/shapes", flush=True)
+    print(f"1/3 the synthetic data set 'shapes' in {data}/shapes", flush=True)
     make_shapes(os.path.join(data, "shapes"), Recipe(), lambda items: tqdm(items, desc="shapes", unit="img"))
 
     print("2/3 training, then scores on unseen images", flush=True)

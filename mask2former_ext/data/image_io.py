@@ -44,7 +44,7 @@ def read_image(path: str | BinaryIO, image_format: str) -> np.ndarray:
 
 
 def read_labels(path: str) -> np.ndarray:
-    """One-channel label file (8 or 16 bits; a palette's indices, not its colours) -> uint8, uint16 or int32 (H, W)."""
+    """One-channel label file (8 or 16 bits; a palette's indices, not its colors) -> uint8, uint16 or int32 (H, W)."""
     image = _load(path)
     if image.mode not in _LABEL_MODES:
         raise BrokenImageError(f"{path}: a semantic label file has one channel, but its mode is {image.mode}")

@@ -42,7 +42,7 @@ def configure(
 
 
 def demo_model_notice() -> str:
-    """What is said where `configure` is given no file."""
+    """The notice for a command line without a --config-file."""
     return f"No --config-file: the small model of `make demo` is used, which knows shapes alone ({DEMO_MODEL})"
 
 

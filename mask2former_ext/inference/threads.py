@@ -43,7 +43,7 @@ def read_predict_consume(
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """The items, made in a thread at most `depth` ahead. An error of theirs is raised after the last good one."""
+    """The items, taken in a thread at most `depth` ahead. An error there is raised after the last good item."""
     waiting: queue.Queue[T] = queue.Queue(depth)
     left = threading.Event()
 

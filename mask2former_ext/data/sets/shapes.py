@@ -1,7 +1,7 @@
-"""Draw the made scenes "shapes": textured stuff with overlapping things on it, everything following from a seed.
+"""Draw the synthetic scenes "shapes": textured stuff with overlapping things on it. All follows from a seed.
 
-Shapes: H, W pixels. Lengths are in pixels, colours in RGB 0..255. The class of a thing is its outline, that of stuff
-its texture and place; colours are drawn anew for each scene and object and say nothing of the class.
+Shapes: H, W pixels. Lengths are in pixels, colors in RGB 0..255. A thing's class shows in its outline, that of stuff in
+its texture and place. Colors are drawn anew for each scene and object and tell nothing of the class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from mask2former_ext.data.targets.masks import polygon_mask
 
-# Dataset ids have a gap between things and stuff, as COCO's have. Colours are for overlays only.
+# Dataset ids have a gap between things and stuff, as COCO's have. Colors are for overlays only.
 CATEGORIES: tuple[dict[str, Any], ...] = (
     {"id": 1, "name": "disk", "isthing": 1, "color": [220, 20, 60]},
     {"id": 2, "name": "square", "isthing": 1, "color": [0, 92, 230]},
@@ -38,7 +38,7 @@ class Difficulty:
 
     noise: float  # standard deviation of the noise on every pixel, in gray values
     texture: float  # amplitude of the textures, in gray values
-    color_choices: int  # an object's colour is the farthest from its neighbours' of so many drawn ones
+    color_choices: int  # an object's color is, of so many drawn ones, the farthest from its neighbors'
     tiny_share: float  # share of the things whose radius is 3 to 5 % of the shorter side instead of 6 to 24 %
     min_visible: float  # a thing of which less than this fraction can be seen is not drawn
 
@@ -260,6 +260,6 @@ def _distinct_color(rng: Rng, others: list[np.ndarray], difficulty: Difficulty) 
 def _paint(
     canvas: np.ndarray, mask: np.ndarray, color: np.ndarray, texture: np.ndarray, rng: Rng, difficulty: Difficulty
 ) -> None:
-    """Fill `mask` with `color`, varied by `texture` along a random colour direction that keeps mostly to gray."""
+    """Fill `mask` with `color`, varied by `texture` along a random color direction that keeps mostly to gray."""
     direction = np.array([1.0, 1.0, 1.0]) + rng.uniform(-0.6, 0.6, 3)
     canvas[mask] = (color + difficulty.texture * texture[..., None] * direction)[mask]

@@ -1,6 +1,6 @@
-"""Write made scenes to disk in the three standard forms at once: COCO instances, COCO panoptic, semantic PNG.
+"""Write synthetic scenes to disk in the three standard forms at once: COCO instances, COCO panoptic, semantic PNG.
 
-root/recipe.json                           what the files were made from
+root/recipe.json                           the options that the files follow from
 root/{train,val}/{images,panoptic,semantic}/000001.png
 root/{instances,panoptic}_{train,val}.json
 """

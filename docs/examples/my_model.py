@@ -23,16 +23,13 @@ class SkipHead(nn.Module):
 
     def __init__(self, input_shape: dict[str, ShapeSpec], features: list[str], num_classes: int):
         super().__init__()
-        self.features = features
         self.stride = input_shape[features[0]].stride  # pixels of the image from one score to the next
         self.scores = nn.ModuleDict({name: nn.Conv2d(input_shape[name].channels, num_classes, 1) for name in features})
 
     def forward(self, maps: dict[str, Tensor], valid_fraction: Tensor | None = None) -> list[Tensor]:
         """Maps (B, C, ., .) by name -> [logits (B, K, h, w)], one of each layer that has a loss: here only the last."""
-        *finer, coarsest = self.features
-        total = self.scores[coarsest](maps[coarsest])
-        for name in reversed(finer):
-            score = self.scores[name](maps[name])
+        *finer, total = [score(maps[name]) for name, score in self.scores.items()]
+        for score in reversed(finer):
             total = score + F.interpolate(total, size=score.shape[-2:], mode="bilinear", align_corners=False)
         return [total]
 

@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.config_file is None:
             print(demo_model_notice())
         predictor = m.Predictor(cfg)
-        job = Job(args, predictor, what_is_asked(args, cfg, predictor.metadata), output, failures)
+        job = Job(args, predictor, what_is_asked(args, cfg, predictor.classes), output, failures)
         images, videos = find_inputs(args.input, failures)
         cameras = [] if args.webcam is None else [args.webcam]
         done = job.segment_images(images) + sum(job.segment_video(source) for source in [*videos, *cameras])
@@ -133,7 +133,7 @@ def _tell(failures: list[str]) -> None:
         print(f"demo.py: error: {failure}", file=sys.stderr)
 
 
-def what_is_asked(args: argparse.Namespace, cfg: Any, metadata: Any) -> Asked:
+def what_is_asked(args: argparse.Namespace, cfg: Any, table: Any) -> Asked:
     if "coco" in args.save and not {"instance", "panoptic"} & ({args.task} if args.task else {*answered_tasks(cfg)}):
         if args.task != "all":
             raise ValueError("--save coco holds things: it needs the instance or the panoptic task")
@@ -142,7 +142,7 @@ def what_is_asked(args: argparse.Namespace, cfg: Any, metadata: Any) -> Asked:
         tasks=None if args.task in (None, "all") else (args.task,),
         side_by_side=args.task == "all",
         threshold=args.confidence_threshold,
-        classes=None if args.classes is None else check_classes(args.classes, metadata),
+        classes=None if args.classes is None else check_classes(args.classes, table),
         alpha=args.alpha,
         color_by=args.color_by,
     )
@@ -182,7 +182,7 @@ class Job:
         """Segment and save the images that can be read; returns their number."""
         if not paths:
             return 0
-        with ImageSaver(self.output, self.asked, self.predictor.metadata) as saver:
+        with ImageSaver(self.output, self.asked, self.predictor.classes) as saver:
 
             def save(item: tuple[str, Any], result: dict) -> None:
                 path, image = item
@@ -216,7 +216,7 @@ class Job:
             self.failures.append(str(error))
             return 0
         taken = free_name(name, self.names)
-        with reader, VideoSaver(self.output, taken, reader, self.asked, self.predictor.metadata) as saver:
+        with reader, VideoSaver(self.output, taken, reader, self.asked, self.predictor.classes) as saver:
             frames = tqdm(reader, total=reader.num_frames, unit="frame", desc=name)
             start = time.perf_counter()
             try:

@@ -29,7 +29,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ClassTable:
-    """K classes, a row each. A method that takes `is_thing` looks among the things or, where False, among the labels.
+    """K classes, a row each. A method takes `is_thing` for classes numbered apart: whether a number is that of a thing.
 
     Raises ValueError, naming key, value and rule, for a table that cannot be right.
     """
@@ -56,12 +56,12 @@ class ClassTable:
 
     @cached_property
     def _row_of_label(self) -> dict[int, int]:
-        if self.numbering == TOGETHER:
-            return {row: row for row in range(len(self))}
-        return dict(enumerate(row for row, is_thing in enumerate(self.is_thing) if not is_thing))
+        together = self.numbering == TOGETHER
+        return dict(enumerate(row for row in range(len(self)) if together or not self.is_thing[row]))
 
     def _row(self, number: int, is_thing: bool) -> int | None:
-        return (self._row_of_thing if is_thing else self._row_of_label).get(number)
+        apart_thing = is_thing and self.numbering == APART
+        return (self._row_of_thing if apart_thing else self._row_of_label).get(number)
 
     @property
     def things(self) -> list[int]:
@@ -105,30 +105,35 @@ class ClassTable:
         return self.dataset_ids[row] if self.dataset_ids and row is not None else None
 
     @cached_property
-    def thing_of_id(self) -> dict[int, int]:
-        """Dataset id -> number of each thing that has an id; where none has one, numbers are ids."""
-        return self._number_of_id(self.things, is_thing=True)
+    def id_of_thing(self) -> dict[int, int]:
+        """Number -> dataset id of each thing that has one; where none has one, numbers are ids."""
+        return self._ids(self.things, is_thing=True)
 
     @cached_property
-    def stuff_of_id(self) -> dict[int, int]:
-        """Dataset id -> number of each class of stuff that has an id; where none has one, numbers are ids."""
+    def id_of_stuff(self) -> dict[int, int]:
+        """Label -> dataset id of each class of stuff that has one; where none has one, labels are ids."""
         taken = self.things if self.numbering == TOGETHER else [ANY_THING]
-        return self._number_of_id([k for k in self._row_of_label if k not in taken], is_thing=False)
-
-    @cached_property
-    def label_of_id(self) -> dict[int, int]:
-        """Dataset id -> label of the pixels, of things and stuff."""
-        things = self.thing_of_id if self.numbering == TOGETHER else dict.fromkeys(self.thing_of_id, ANY_THING)
-        return {**self.stuff_of_id, **things}
+        return self._ids([k for k in self._row_of_label if k not in taken], is_thing=False)
 
     @cached_property
     def id_of_label(self) -> dict[int, int]:
         """Label -> what files write for it: its dataset id, else itself."""
         return {k: k if (known := self.dataset_id(k)) is None else known for k in self._row_of_label}
 
-    def _number_of_id(self, numbers: Sequence[int], is_thing: bool) -> dict[int, int]:
+    @cached_property
+    def thing_of_id(self) -> dict[int, int]:
+        """The inverse of `id_of_thing`."""
+        return {i: k for k, i in self.id_of_thing.items()}
+
+    @cached_property
+    def label_of_id(self) -> dict[int, int]:
+        """Dataset id -> label of the pixels, of things and stuff."""
+        things = self.thing_of_id if self.numbering == TOGETHER else dict.fromkeys(self.thing_of_id, ANY_THING)
+        return {**{i: k for k, i in self.id_of_stuff.items()}, **things}
+
+    def _ids(self, numbers: Sequence[int], is_thing: bool) -> dict[int, int]:
         ids = {k: self.dataset_id(k, is_thing) for k in numbers}
-        return {i: k for k, i in ids.items() if i is not None} or {k: k for k in numbers}
+        return {k: i for k, i in ids.items() if i is not None} or {k: k for k in numbers}
 
     # ------------------------------------------------------------------------------------------- other forms of it
 
@@ -150,6 +155,14 @@ class ClassTable:
             numbering=APART,
             ignore_label=self.ignore_label,
         )
+
+    def numbers_apart(self) -> tuple[dict[int, int], dict[int, int]]:
+        """(number of each thing here -> in `apart()`; label of each class here -> in `apart()`)."""
+        if self.numbering == APART:
+            return {k: k for k in self.things}, {k: k for k in self._row_of_label}
+        things = {k: number for number, k in enumerate(self.things)}
+        stuff = [k for k in range(len(self)) if k not in things]
+        return things, {**dict.fromkeys(things, ANY_THING), **{k: label for label, k in enumerate(stuff, start=1)}}
 
     def only_things(self) -> ClassTable:
         """The things alone, numbered 0..T-1."""
@@ -189,7 +202,7 @@ class ClassTable:
         for key in lists:
             if not isinstance(content.get(key, ()), list | tuple):
                 raise ValueError(f"classes: {key} is {content[key]!r}, but must be a list")
-        values = {key: tuple(content[key]) if key in lists else content[key] for key in content}
+        values: dict[str, Any] = {key: tuple(content[key]) if key in lists else content[key] for key in content}
         values["colors"] = tuple(tuple(c) if isinstance(c, list) else c for c in values.get("colors", ()))
         return cls(**values)
 
@@ -218,8 +231,8 @@ def _check(table: ClassTable) -> None:
         require(len(values) in (0, count), f"the length of {key}", len(values), f"must be 0 or that of names, {count}")
     for value in table.is_thing:
         require(isinstance(value, bool), "a value of is_thing", value, "must be true or false")
-    for value in table.dataset_ids:
-        require(value is None or _is_int(value), "a dataset id", value, "must be a whole number or null")
+    for one in table.dataset_ids:
+        require(one is None or _is_int(one), "a dataset id", one, "must be a whole number or null")
     for color in table.colors:
         is_color = isinstance(color, tuple) and len(color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in color)
         require(is_color, "a color", color, "must be three whole numbers in 0..255: red, green, blue")
@@ -273,6 +286,33 @@ def from_metadata(metadata: Any, *, unnumbered: str = "both") -> ClassTable | No
     if things and stuff and _share_a_number(metadata):
         return _numbered_apart(metadata, things, stuff)
     return _numbered_together(metadata, things, stuff) if things or stuff else None
+
+
+def to_metadata(table: ClassTable) -> dict[str, Any]:
+    """What Detectron2's Metadata say of the classes, for `MetadataCatalog.get(name).set(**...)`, and the table itself.
+
+    As published: `thing_*` hold the things, `stuff_*` the classes by label (of which things are a part where all are
+    numbered together); a data set of things alone has no `stuff_*`, one whose things are not known no `thing_*`. The
+    id map of stuff is there where all labels have ids, that of things holds those that have one.
+    """
+    content: dict[str, Any] = {METADATA_KEY: table}
+    labels = [] if table.is_thing and all(table.is_thing) else list(range(len(table.label_names)))
+    for kind, numbers in (("thing", table.things), ("stuff", labels)):
+        is_thing = kind == "thing"
+        if not numbers:
+            continue
+        content[f"{kind}_classes"] = [table.name(k, is_thing) for k in numbers]
+        if table.colors:
+            content[f"{kind}_colors"] = [list(table.color(k, is_thing) or ()) for k in numbers]
+        ids = {k: table.dataset_id(k, is_thing) for k in numbers}
+        if table.numbering == APART and not is_thing:
+            ids[ANY_THING] = ANY_THING
+        known = {i: k for k, i in ids.items() if i is not None}
+        if known and (is_thing or len(known) == len(numbers)):
+            content[f"{kind}_dataset_id_to_contiguous_id"] = known
+    if labels:
+        content["ignore_label"] = table.ignore_label
+    return content
 
 
 def _numbered_apart(metadata: Any, things: list[str], stuff: list[str]) -> ClassTable:

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from mask2former_ext.classes import APART, ClassTable, from_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +123,29 @@ def contract_of(cfg: CfgNode) -> type[Contract]:
     name = cfg.MODEL.META_ARCHITECTURE
     registered = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
     return registered if isinstance(registered, type) and issubclass(registered, Contract) else Contract
+
+
+def classes_of(cfg: CfgNode) -> ClassTable | None:
+    """The classes of the model of `cfg`, numbered as it numbers them: MODEL.CLASSES, which `data.prepare_data` writes.
+
+    Where that is empty, those of the first training (else test) set that Detectron2's MetadataCatalog names classes of,
+    so that a script of one's own needs no `prepare_data`; else None. Raises ValueError if MODEL.CLASSES break a rule.
+    """
+    if cfg.MODEL.CLASSES:
+        try:
+            return ClassTable.from_dict(cfg.MODEL.CLASSES)
+        except ValueError as error:
+            raise ValueError(f"MODEL.CLASSES: {error}") from error
+    for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
+        table = from_metadata(MetadataCatalog.get(name), unnumbered="stuff")
+        if table is not None:
+            return numbered_for(cfg, table)
+    return None
+
+
+def numbered_for(cfg: CfgNode, table: ClassTable) -> ClassTable:
+    """The classes of a data set as the model of `cfg` numbers them."""
+    return table.apart() if contract_of(cfg).numbering == APART else table
 
 
 def register(registry: Any, made: Registered) -> Registered:

@@ -13,7 +13,7 @@ SIZE = (40, 60)
 class MadePredictor:
     """Left half dog 0.9, right half cat 0.4, in every task that the configuration switches on."""
 
-    metadata = None
+    classes = None
 
     def __init__(self, cfg: CfgNode) -> None:
         self.tasks = cfg.MODEL.MASK_CLASSIFIER

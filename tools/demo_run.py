@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from PIL import Image
 from tqdm import tqdm
 
@@ -77,11 +77,11 @@ def _draw(cfg: CfgNode, weights: str, path: str, columns: int) -> None:
     cfg.MODEL.WEIGHTS = weights
     predictor = m.Predictor(cfg)
     name = cfg.DATASETS.TEST[0]
-    metadata, strips = MetadataCatalog.get(name), []
+    strips = []
     for record in DatasetCatalog.get(name)[:columns]:
         image = read_image(record["file_name"], "RGB")
-        truth = draw_panoptic(image, panoptic_truth(record), metadata)
-        seen = draw_panoptic(image, predictor(image)["panoptic_seg"], metadata)
+        truth = draw_panoptic(image, panoptic_truth(record), predictor.classes)
+        seen = draw_panoptic(image, predictor(image)["panoptic_seg"], predictor.classes)
         strips.append(np.concatenate([enlarge(image), truth, seen]))
     Image.fromarray(np.concatenate(strips, axis=1)).save(path)
 

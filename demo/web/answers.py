@@ -83,7 +83,7 @@ class Answerer:
         predictor, start = self.predictors[model], time.perf_counter()
         result = predictor(image, task=task, threshold=threshold)
         seconds = time.perf_counter() - start
-        found = segmentations(result, predictor.metadata, threshold=threshold, tasks=[task])[task]
+        found = segmentations(result, predictor.classes, threshold=threshold, tasks=[task])[task]
         height, width = image.shape[:2]
         count = f"{len(found.segments)} segment" + "s" * (len(found.segments) != 1)
         message = f"{name}, {width} x {height}: {count} ({task}) in {seconds:.2f} s."

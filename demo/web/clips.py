@@ -79,7 +79,7 @@ def _segment(path: Path, every: int, predictor: Any, task: str, threshold: float
     asked = Asked(save=("overlay", "json") + ("coco",) * (task != "semantic"), tasks=(task,), threshold=threshold)
     folder = path.parent
     with VideoReader(path, every=every, max_size=limits.max_size) as reader:
-        with VideoSaver(folder, path.name, reader, asked, predictor.metadata) as saver:
+        with VideoSaver(folder, path.name, reader, asked, predictor.classes) as saver:
             frames = itertools.islice(reader, limits.max_frames)
             predict = lambda images: predictor(images, task=task, threshold=threshold)  # noqa: E731
             num_frames, seconds = segment_frames(frames, predict, saver.save)

@@ -59,10 +59,17 @@ def add_config(cfg: CN) -> None:
     add_per_pixel_config(cfg)
     add_mask2former_config(cfg)
     add_oneformer_config(cfg)
+    _add_class_config(cfg)
     _add_resnet_config(cfg)
     _add_input_config(cfg)
     _add_dataset_config(cfg)
     _add_solver_config(cfg)
+
+
+def _add_class_config(cfg: CN) -> None:
+    # The names, ids and colors of the classes that the model knows, in the form of `classes.ClassTable.to_dict`; empty:
+    # not known. `prepare_data` writes it, so that a run's config.yaml names the classes where its data are not.
+    cfg.MODEL.CLASSES = CN(new_allowed=True)
 
 
 def _add_resnet_config(cfg: CN) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
+from mask2former_ext.classes import APART
 from mask2former_ext.contract import separates_classes
 from mask2former_ext.data.augmentation import needs_semantic_labels
 from mask2former_ext.data.image_io import check_size, image_size, read_labels, read_panoptic
 from mask2former_ext.data.prepare import learned_classes
-from mask2former_ext.data.separated import is_separated, separate
-from mask2former_ext.data.sets.published import check_registered, class_names
+from mask2former_ext.data.separated import separate
+from mask2former_ext.data.sets.published import check_registered, require_class_table
 from mask2former_ext.data.targets.kind import TargetKind, require_pixel_classes
 from mask2former_ext.data.targets.masks import check_segment_ids, panoptic_ids
 from mask2former_ext.data.targets.table import target_kind
@@ -61,20 +62,19 @@ def check_truth(name: str, records: Sequence[Record], kind: TargetKind, crop_nee
 
 
 def check_records(name: str, records: Sequence[Record], more_file_keys: Sequence[str] = ()) -> None:
-    """The records of one registered data set agree with its metadata and its files.
+    """The records of one registered data set agree with its classes and its files.
 
     `more_file_keys`: keys of a record that name files, beside Detectron2's own.
     """
-    metadata = MetadataCatalog.get(name)
-    num_things = num_labels = len(class_names(name))
-    if is_separated(metadata):
-        num_things, num_labels = len(metadata.thing_classes), len(metadata.stuff_classes)
+    classes = require_class_table(name)
+    num_things = len(classes.things) if classes.numbering == APART else len(classes)
+    num_labels = len(classes.label_names)
     for record in records:
         _check_classes(record, num_things, num_labels)
     _check_files(name, records, (*_FILE_KEYS, *more_file_keys))
     step = max(1, len(records) // IMAGES_LOOKED_AT)
     for record in records[::step][:IMAGES_LOOKED_AT]:
-        check_pixels(record, num_labels, metadata.get("ignore_label", 255))
+        check_pixels(record, num_labels, classes.ignore_label)
 
 
 def check_pixels(record: Record, count: int, ignore_label: int) -> None:
@@ -140,7 +140,7 @@ def _check_classes(record: Record, num_things: int, num_labels: int) -> None:
             if not 0 <= item["category_id"] < count:
                 raise ValueError(
                     f"{record['file_name']}: class {item['category_id']} in {key} is outside the {count} classes "
-                    "of the metadata"
+                    "of its data set"
                 )
 
 

@@ -16,7 +16,7 @@ from detectron2.utils.logger import setup_logger
 from mask2former_ext.config import add_import_option, import_own_files, load_config
 from mask2former_ext.config.checks import check_model, check_training, tell_unread, use_available_device
 from mask2former_ext.contract import answered_tasks, contract_of
-from mask2former_ext.data import learned_classes, metadata_for, prepare_data, records_of
+from mask2former_ext.data import class_table, learned_classes, prepare_data, records_of
 from mask2former_ext.data.targets.table import target_kind
 from mask2former_ext.env import detectron2_provider
 from mask2former_ext.folders import open_folder
@@ -117,7 +117,8 @@ def _classes(cfg: CfgNode, dataset_name: str | None) -> str:
     heads = contract_of(cfg).class_heads(cfg)
     if dataset_name is None:
         return ", ".join(str(cfg.MODEL[head].NUM_CLASSES) for head in heads)
-    num_things = len(metadata_for(cfg, dataset_name).get("thing_dataset_id_to_contiguous_id", {}))
+    table = class_table(dataset_name)
+    num_things = 0 if table is None else len(table.things)
     noun_of = {"all": f" ({num_things} things)", "things": " things", "labels": " labels"}
     return "; ".join(
         f"{len(names)}{noun_of[heads[head]]}: {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")

@@ -43,10 +43,8 @@ class PanopticEvaluator(DatasetEvaluator):
         """ValueError if the data set has no panoptic json."""
         self._dataset = _as_truth(dataset)
         if self._dataset.panoptic is None:
-            raise ValueError(f"data set {self._dataset.name} has no panoptic_json in its metadata, which PQ needs")
+            raise ValueError(f"data set {self._dataset.name} names no panoptic_json, which PQ needs")
         self._truth = self._dataset.panoptic
-        self._id_of_thing = {k: category for category, k in self._dataset.thing_of_id.items()}
-        self._id_of_stuff = {k: category for category, k in self._dataset.stuff_of_id.items()}
         self._output_dir = _open_folder(output_dir)
         self._png_dir = None if output_dir is None else _open_folder(Path(output_dir) / "panoptic_predictions")
         self.reset()
@@ -81,10 +79,11 @@ class PanopticEvaluator(DatasetEvaluator):
         return {"panoptic_seg": results}
 
     def _category_id(self, segment: Mapping[str, Any], file_name: str) -> int:
-        kind, id_of = ("thing", self._id_of_thing) if segment["isthing"] else ("stuff", self._id_of_stuff)
+        classes = self._dataset.classes
+        kind, id_of = ("thing", classes.id_of_thing) if segment["isthing"] else ("stuff", classes.id_of_stuff)
         if segment["category_id"] not in id_of:
             raise ValueError(
-                f"{file_name}: predicted {kind} class {segment['category_id']} is not in the {kind} metadata of"
+                f"{file_name}: predicted {kind} class {segment['category_id']} is no class of {kind} of data set"
                 f" {self._dataset.name}; do the model's classes follow this data set?"
             )
         return id_of[segment["category_id"]]
@@ -106,10 +105,10 @@ class InstanceEvaluator(DatasetEvaluator):
         self, dataset: str | DatasetTruth, output_dir: str | None = None, *, max_dets_per_image: int = 100
     ) -> None:
         """`max_dets_per_image` of each class count. ValueError if the data set has no truth of instances, if its json
-        lacks one of the metadata's things or an image of the data set."""
+        lacks one of the data set's things or an image of the data set."""
         self._dataset = _as_truth(dataset)
         self._max_dets = max_dets_per_image
-        self._id_of_thing = {k: category for category, k in self._dataset.thing_of_id.items()}
+        self._id_of_thing = self._dataset.classes.id_of_thing
         self._output_dir = _open_folder(output_dir)
         self._coco: COCO | None = None
         if not self._dataset.has_instances:
@@ -122,12 +121,12 @@ class InstanceEvaluator(DatasetEvaluator):
             self._image_id_of = self._match_images(self._coco)
         else:
             self._categories = self._dataset.thing_categories()
-            named = self._dataset.metadata.get("json_file") is not None
+            named = self._dataset.json_file is not None
             logger.log(
                 logging.WARNING if named else logging.INFO,
-                "Data set %s has no instances json (metadata json_file: %s). AP is measured against %s instead.",
+                "Data set %s has no instances json (json_file: %s). AP is measured against %s instead.",
                 self._dataset.name,
-                self._dataset.metadata.get("json_file"),
+                self._dataset.json_file,
                 "the annotations of its records"
                 if self._dataset.panoptic is None
                 else "the things of its panoptic truth",
@@ -203,13 +202,14 @@ class InstanceEvaluator(DatasetEvaluator):
         return results
 
     def _categories_in(self, coco: COCO) -> list[dict[str, Any]]:
-        missing = self._dataset.thing_of_id.keys() - coco.cats.keys()
-        if missing or not self._dataset.thing_of_id:
+        things = self._dataset.classes.thing_of_id
+        missing = things.keys() - coco.cats.keys()
+        if missing or not things:
             raise ValueError(
-                f"{self._dataset.instances_json}: things {sorted(missing)} of the metadata of {self._dataset.name} are"
-                f" not among its category ids {sorted(coco.cats)}"
+                f"{self._dataset.instances_json}: things {sorted(missing)} of data set {self._dataset.name} are not"
+                f" among its category ids {sorted(coco.cats)}"
             )
-        return [coco.cats[category] for category in sorted(self._dataset.thing_of_id)]
+        return [coco.cats[category] for category in sorted(things)]
 
     def _match_images(self, coco: COCO) -> dict[str, int | str]:
         """File name of each record -> id of its image in the json, whose ids need not be those of the panoptic json."""
@@ -234,12 +234,12 @@ class SemanticEvaluator(DatasetEvaluator):
             raise ValueError(
                 f"data set {self._dataset.name} has neither semantic nor panoptic truth, of which mIoU needs one"
             )
-        self._names: list[str] = list(self._dataset.metadata.stuff_classes)
+        self._names: list[str] = self._dataset.classes.label_names
         self._output_dir = _open_folder(output_dir)
         self.reset()
 
     def reset(self) -> None:
-        self._confusion = ConfusionMatrix(len(self._names), self._dataset.ignore_label)
+        self._confusion = ConfusionMatrix(len(self._names), self._dataset.classes.ignore_label)
         self._written: list[dict[str, Any]] = []
 
     def process(self, inputs: Batch, outputs: Batch) -> None:
@@ -261,7 +261,7 @@ class SemanticEvaluator(DatasetEvaluator):
         matrices, written = comm.gather(self._confusion.matrix), comm.gather(self._written)
         if not comm.is_main_process():
             return {}
-        total = ConfusionMatrix(len(self._names), self._dataset.ignore_label)
+        total = ConfusionMatrix(len(self._names), self._dataset.classes.ignore_label)
         total.matrix = np.sum(matrices, axis=0)
         results = total.compute(self._names)
         if self._output_dir is not None:
@@ -273,7 +273,7 @@ class SemanticEvaluator(DatasetEvaluator):
 
     def _as_segments(self, file_name: str, pred: NDArray[np.integer]) -> Iterable[dict[str, Any]]:
         for k in np.unique(pred).tolist():
-            category = self._dataset.id_of_class.get(k, k)
+            category = self._dataset.classes.id_of_label[k]
             yield {"file_name": file_name, "category_id": category, "segmentation": encode_mask(pred == k)}
 
 

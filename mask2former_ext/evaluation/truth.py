@@ -1,7 +1,7 @@
-"""What a registered data set knows to be true of its images, read from its metadata, its records and its files.
+"""What a registered data set knows to be true of its images, read from its classes, its records and its files.
 
-Two numberings of classes meet here: the data set's own category ids, which json files hold, and the contiguous ones
-0..K-1 that models speak. Shapes: H, W pixels of an image.
+Two names of a class meet here: the data set's own category id, which json files hold, and the number by which models
+know it (see `classes`). Shapes: H, W pixels of an image.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.data.image_io import read_labels, read_panoptic
-from mask2former_ext.data.separated import ANY_THING, separate
-from mask2former_ext.data.sets.published import thing_names
+from mask2former_ext.data.separated import separate
+from mask2former_ext.data.sets.published import require_class_table
 from mask2former_ext.data.sets.records import read_json, require
 from mask2former_ext.data.targets.annotations import has_outline
 from mask2former_ext.data.targets.masks import (
@@ -31,7 +32,6 @@ from mask2former_ext.data.targets.masks import (
 )
 
 Record = Mapping[str, Any]
-_DEFAULT_IGNORE_LABEL = 255
 
 
 class PanopticImage(NamedTuple):
@@ -70,31 +70,24 @@ class PanopticTruth:
 
 
 class DatasetTruth:
-    """One registered data set: its records by file name, its class maps, and which kinds of truth it has."""
+    """One registered data set: its records by file name, its `classes`, and which kinds of truth it has."""
 
     def __init__(self, dataset_name: str, separated: bool = False) -> None:
         """`separated`: by the classes of a model that numbers things and stuff apart (`data.separated`).
 
-        ValueError if a record has no panoptic truth where the data set has a panoptic json.
+        ValueError if the data set names no classes, or has a panoptic json in which a record has no truth.
         """
         self.name = dataset_name
-        self._records = DatasetCatalog.get(dataset_name)  # first: loading may complete the metadata
+        self._records = DatasetCatalog.get(dataset_name)  # first: loading may name the classes
         self._separation = separate(dataset_name) if separated else None
-        self.metadata = MetadataCatalog.get(dataset_name) if self._separation is None else self._separation.metadata
+        self._classes_of_records = require_class_table(dataset_name)
+        self.classes: ClassTable = self._classes_of_records if self._separation is None else self._separation.classes
         self.record_of = {record["file_name"]: record for record in self._records}
-        self.thing_of_id = _contiguous_of_id(self.metadata, "thing")
-        self.stuff_of_id = _contiguous_of_id(self.metadata, "stuff")
-        self.class_of_id = {**self.stuff_of_id, **self.thing_of_id}
-        self.id_of_class = {k: category for category, k in self.class_of_id.items()}
-        if separated:
-            # "Any thing" is what a pixel may be, but no class of a segment; Detectron2 writes it as category 0.
-            self.stuff_of_id = {category: k for category, k in self.stuff_of_id.items() if k != ANY_THING}
-            self.class_of_id = {**dict.fromkeys(self.thing_of_id, ANY_THING), **self.stuff_of_id}
-            self.id_of_class = {ANY_THING: 0, **{k: category for category, k in self.stuff_of_id.items()}}
-        self.ignore_label = self.metadata.get("ignore_label", _DEFAULT_IGNORE_LABEL)
         self.panoptic: PanopticTruth | None = None
-        if self.metadata.get("panoptic_json"):
-            self.panoptic = PanopticTruth(self.metadata.panoptic_json, self.metadata.panoptic_root)
+        paths = MetadataCatalog.get(dataset_name)
+        self.json_file: str | None = paths.get("json_file")  # of the instances, whether or not it exists
+        if paths.get("panoptic_json"):
+            self.panoptic = PanopticTruth(paths.panoptic_json, paths.panoptic_root)
             without = [r["file_name"] for r in self._records if r.get("image_id") not in self.panoptic]
             if without:
                 raise ValueError(
@@ -103,9 +96,8 @@ class DatasetTruth:
 
     @property
     def instances_json(self) -> str | None:
-        """The instances json, if the metadata name one that exists."""
-        path = self.metadata.get("json_file")
-        return path if path and os.path.isfile(path) else None
+        """The instances json, if one is named that exists."""
+        return self.json_file if self.json_file and os.path.isfile(self.json_file) else None
 
     @property
     def has_instances(self) -> bool:
@@ -129,23 +121,24 @@ class DatasetTruth:
             path = record["sem_seg_file_name"]
             labels = read_labels(path)
             if self._separation is not None:
-                labels = self._separation.labels(labels, self.ignore_label, path)
+                labels = self._separation.labels(labels, self.classes.ignore_label, path)
             return path, labels
         if self.panoptic is None:
             raise ValueError(f"{record['file_name']}: data set {self.name} has no semantic truth of this image")
         path, ids, segments = self.panoptic.read(record["image_id"])
-        unknown = {segment["category_id"] for segment in segments} - self.class_of_id.keys()
+        label_of = self.classes.label_of_id
+        unknown = {segment["category_id"] for segment in segments} - label_of.keys()
         if unknown:
-            raise ValueError(f"{path}: category ids {sorted(unknown)} are not in the metadata of {self.name}")
-        contiguous = [{**segment, "category_id": self.class_of_id[segment["category_id"]]} for segment in segments]
-        return path, panoptic_to_semantic(ids, contiguous, self.ignore_label)
+            raise ValueError(f"{path}: category ids {sorted(unknown)} are no classes of data set {self.name}")
+        labelled = [{**segment, "category_id": label_of[segment["category_id"]]} for segment in segments]
+        return path, panoptic_to_semantic(ids, labelled, self.classes.ignore_label)
 
     def thing_categories(self) -> list[dict[str, Any]]:
         """The things as COCO categories: id of the data set and name."""
         if self.panoptic is not None:
             return [{"id": c["id"], "name": c["name"]} for c in self.panoptic.categories if c["isthing"]]
-        name_of = thing_names(self.metadata)
-        return [{"id": category, "name": name_of[k]} for category, k in sorted(self.thing_of_id.items())]
+        things = sorted(self.classes.thing_of_id.items())
+        return [{"id": category, "name": self.classes.name(k, is_thing=True)} for category, k in things]
 
     def instances(self, inputs: Record) -> list[dict[str, Any]]:
         """Annotations in COCO's form, category ids of the data set: from the panoptic truth, else from the record."""
@@ -154,8 +147,7 @@ class DatasetTruth:
             _, ids, segments = self.panoptic.read(record["image_id"])
             things = [segment for segment in segments if self.panoptic.is_thing[segment["category_id"]]]
             return [_annotation(record, s["category_id"], encode_mask(ids == s["id"]), s) for s in things]
-        of_records = _contiguous_of_id(MetadataCatalog.get(self.name), "thing")
-        id_of_thing = {k: category for category, k in of_records.items()}
+        id_of_thing = self._classes_of_records.id_of_thing
         annotations = []
         for annotation in record.get("annotations", []):
             rle = None
@@ -188,11 +180,3 @@ def _image_key(image_id: int | str | None) -> str:
     """Loaders may turn "000139" into 139 or leave it: both name one image."""
     text = str(image_id)
     return str(int(text)) if text.isdecimal() else text
-
-
-def _contiguous_of_id(metadata: Any, kind: str) -> dict[int, int]:
-    """Category id -> contiguous class of the "thing" or "stuff" classes; equal where the metadata hold names only."""
-    written = metadata.get(f"{kind}_dataset_id_to_contiguous_id")
-    if written is not None:
-        return dict(written)
-    return {k: k for k in range(len(metadata.get(f"{kind}_classes", [])))}

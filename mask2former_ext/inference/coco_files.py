@@ -1,6 +1,6 @@
 """What was found, as COCO json of instances and as YouTube-VIS json of tracks. Memory does not grow with their number.
 
-Category ids are those of the data set that the model was trained on, where its metadata has them, else classes from 1.
+Category ids are those of the data set that the model was trained on, where its classes have them, else numbers from 1.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from mask2former_ext.data.sets.published import thing_names
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.data.targets.masks import encode_mask
 from mask2former_ext.inference.segmentation import Segmentation
 
@@ -23,8 +23,8 @@ Opened = TypeVar("Opened", bound="_AnnotationFile")
 class _AnnotationFile(ABC):
     """For a `with` block, which writes the file when it ends well."""
 
-    def __init__(self, path: str | Path, metadata: Any):
-        self.path, self.metadata = Path(path), metadata
+    def __init__(self, path: str | Path, table: ClassTable | None):
+        self.path, self.table = Path(path), table
         self._spool = _Spool()
 
     def __enter__(self: Opened) -> Opened:
@@ -41,7 +41,7 @@ class _AnnotationFile(ABC):
 
     def _write(self) -> None:
         """{..., "annotations": [...]}, one annotation a line, none of which is held longer than it is written."""
-        head = {"info": {}, **self._head(), "categories": _categories(self.metadata)}
+        head = {"info": {}, **self._head(), "categories": _categories(self.table)}
         with self.path.open("w", encoding="utf-8") as file:
             file.write(json.dumps(head)[:-1] + ', "annotations": [')
             for number, annotation in enumerate(self._annotations()):
@@ -59,8 +59,8 @@ class _AnnotationFile(ABC):
 class CocoFile(_AnnotationFile):
     """COCO json of the things of many images. For a `with` block, which writes the file when it ends well."""
 
-    def __init__(self, path: str | Path, metadata: Any):
-        super().__init__(path, metadata)
+    def __init__(self, path: str | Path, table: ClassTable | None):
+        super().__init__(path, table)
         self._images: list[dict[str, Any]] = []
 
     def add(self, file_name: str, found: Mapping[str, Segmentation]) -> None:
@@ -69,7 +69,7 @@ class CocoFile(_AnnotationFile):
         image_id = len(self._images) + 1
         height, width = things.size
         self._images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        for said in _said_of_things(things, _category_ids(self.metadata)):
+        for said in _said_of_things(things, lambda k: _category_id(self.table, k)):
             self._spool.add(image_id, 0, {"image_id": image_id, **said, "iscrowd": 0})
 
     def _head(self) -> dict[str, Any]:
@@ -86,8 +86,8 @@ class TrackFile(_AnnotationFile):
     A track's category is the one that it had most often, weighed by the scores; its score the mean of its frames'.
     """
 
-    def __init__(self, path: str | Path, name: str, metadata: Any):
-        super().__init__(path, metadata)
+    def __init__(self, path: str | Path, name: str, table: ClassTable | None):
+        super().__init__(path, table)
         self.name = name
         self._frames: list[int] = []
         self._size = (0, 0)
@@ -96,7 +96,7 @@ class TrackFile(_AnnotationFile):
         """A frame, by its number in the source, and what was found in it, with track ids."""
         things = _things_of(found)
         self._size = things.size
-        for said, segment in zip(_said_of_things(things, None), _thing_segments(things), strict=True):
+        for said, segment in zip(_said_of_things(things, int), _thing_segments(things), strict=True):
             assert segment.track_id is not None, "a video's segments are tracked"
             self._spool.add(segment.track_id, len(self._frames), said)
         self._frames.append(frame)
@@ -109,7 +109,6 @@ class TrackFile(_AnnotationFile):
         return {"height": self._size[0], "width": self._size[1]}
 
     def _annotations(self) -> Iterator[dict[str, Any]]:
-        ids = _category_ids(self.metadata)
         for track_id in self._spool.owners():
             length = len(self._frames)
             lists: dict[str, list[Any]] = {key: [None] * length for key in ("segmentations", "bboxes", "areas")}
@@ -121,7 +120,8 @@ class TrackFile(_AnnotationFile):
                 votes[said["category_id"]] = votes.get(said["category_id"], 0.0) + said["score"]
                 scores.append(said["score"])
             category = max(votes, key=lambda k: votes[k])
-            named = {"id": track_id, "video_id": 1, "category_id": ids.get(category, category + 1), "iscrowd": 0}
+            category_id = _category_id(self.table, category)
+            named = {"id": track_id, "video_id": 1, "category_id": category_id, "iscrowd": 0}
             yield {**named, "score": sum(scores) / len(scores), "length": length, **self._sides(), **lists}
 
 
@@ -162,15 +162,14 @@ def _thing_segments(things: Segmentation) -> list[Any]:
     return [segment for segment in things.segments if segment.is_thing]
 
 
-def _said_of_things(things: Segmentation, ids: Mapping[int, int] | None) -> Iterator[dict[str, Any]]:
-    """Category (by `ids`, None: contiguous), box, area, score and RLE of each thing."""
+def _said_of_things(things: Segmentation, category_id: Callable[[int], int]) -> Iterator[dict[str, Any]]:
+    """Category (what `category_id` makes of its number), box, area, score and RLE of each thing."""
     for place, segment in enumerate(things.segments):
         if not segment.is_thing:
             continue
         x0, y0, x1, y1 = segment.box
-        k = segment.category_id
         said: dict[str, Any] = {
-            "category_id": k if ids is None else ids.get(k, k + 1),
+            "category_id": category_id(segment.category_id),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "area": (x1 - x0) * (y1 - y0) if segment.area is None else segment.area,
             "score": 1.0 if segment.score is None else segment.score,
@@ -180,13 +179,11 @@ def _said_of_things(things: Segmentation, ids: Mapping[int, int] | None) -> Iter
         yield said
 
 
-def _category_ids(metadata: Any) -> dict[int, int]:
-    """Contiguous class of a thing -> its id in the data set, as far as that is known."""
-    ids = None if metadata is None else metadata.get("thing_dataset_id_to_contiguous_id")
-    return {} if ids is None else {k: dataset_id for dataset_id, k in ids.items()}
+def _category_id(table: ClassTable | None, number: int) -> int:
+    known = None if table is None else table.dataset_id(number, is_thing=True)
+    return number + 1 if known is None else known
 
 
-def _categories(metadata: Any) -> list[dict[str, Any]]:
-    ids = _category_ids(metadata)
-    named = {} if metadata is None else thing_names(metadata)
-    return [{"id": ids.get(k, k + 1), "name": name} for k, name in named.items()]
+def _categories(table: ClassTable | None) -> list[dict[str, Any]]:
+    named = {} if table is None else table.thing_names
+    return [{"id": _category_id(table, number), "name": name} for number, name in named.items()]

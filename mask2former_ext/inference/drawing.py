@@ -21,6 +21,7 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.data.image_io import read_panoptic
 from mask2former_ext.data.targets.masks import panoptic_ids
 from mask2former_ext.inference.label_places import label_centres
@@ -29,7 +30,6 @@ from mask2former_ext.inference.segmentation import (
     Segment,
     Segmentation,
     class_map_segmentation,
-    class_name,
     instance_segmentation,
     panoptic_segmentation,
 )
@@ -37,7 +37,6 @@ from mask2former_ext.inference.segmentation import (
 __all__ = [
     "UNLABELLED",
     "Colors",
-    "class_name",
     "draw",
     "draw_instances",
     "draw_panoptic",
@@ -139,30 +138,37 @@ def segment_colors(found: Segmentation, color_by: ColorBy | None = None) -> list
     return [_PALETTE.by_idx(int(slot)).as_hex() for slot in slots]
 
 
-def draw_semantic(image: Image, class_map: NDArray[np.integer], metadata: Any) -> Image:
+def draw_semantic(image: Image, class_map: NDArray[np.integer], table: ClassTable | None) -> Image:
     """Colour each pixel by its class and add, below the picture, a legend of the classes present.
+
+    `table` names the classes, here and below; without one numbers are shown.
 
     `class_map` (H, W) holds contiguous classes and UNLABELLED, which stays uncoloured. The legend gives each class's
     share of the pixels, largest first.
     """
-    return draw(image, class_map_segmentation(class_map, metadata, int(class_map.max(initial=0)) + 1))
+    return draw(image, class_map_segmentation(class_map, table, int(class_map.max(initial=0)) + 1))
 
 
 def draw_instances(
-    image: Image, instances: Instances, metadata: Any, *, min_score: float = 0.5, color_by: ColorBy = "instance"
+    image: Image,
+    instances: Instances,
+    table: ClassTable | None,
+    *,
+    min_score: float = 0.5,
+    color_by: ColorBy = "instance",
 ) -> Image:
     """Draw the instances that score at least `min_score`, each with its name and score.
 
     `instances` needs pred_classes, scores and pred_masks (N, H, W), or pred_boxes if it has no masks: then these are
     drawn. Where masks overlap the smaller one lies on top.
     """
-    return draw(image, instance_segmentation(instances, metadata, min_score), color_by=color_by)
+    return draw(image, instance_segmentation(instances, table, min_score), color_by=color_by)
 
 
 def draw_panoptic(
     image: Image,
     panoptic_seg: tuple[torch.Tensor | NDArray[np.integer], Sequence[Mapping[str, Any]]],
-    metadata: Any,
+    table: ClassTable | None,
     *,
     color_by: ColorBy = "class",
 ) -> Image:
@@ -171,7 +177,7 @@ def draw_panoptic(
     `panoptic_seg` is what a model returns under that name: ids (H, W), 0 where nothing, and segments with id,
     category_id (contiguous), optionally isthing and score.
     """
-    return draw(image, panoptic_segmentation(panoptic_seg, metadata), color_by=color_by)
+    return draw(image, panoptic_segmentation(panoptic_seg, table), color_by=color_by)
 
 
 def panoptic_truth(record: Mapping[str, Any]) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.inference.segmentation import Segmentation, segmentations
 
 _MOST_NAMED = 8
@@ -26,18 +27,23 @@ class Prediction(dict[str, Any]):
     """The result dict of the contract, with the image that it is of."""
 
     def __init__(
-        self, result: Mapping[str, Any], image: np.ndarray, metadata: Any = None, threshold: float | None = None
+        self,
+        result: Mapping[str, Any],
+        image: np.ndarray,
+        table: ClassTable | None = None,
+        threshold: float | None = None,
     ):
-        """image: RGB uint8 (H, W, 3). threshold: what `found` and `draw` take if they are given none."""
+        """image: RGB uint8 (H, W, 3). table: names the classes; None: numbers are shown. threshold: what `found` and
+        `draw` take if they are given none."""
         super().__init__(result)
-        self.image, self.metadata, self.threshold = image, metadata, threshold
+        self.image, self.table, self.threshold = image, table, threshold
 
     def found(
         self, *, threshold: float | None = None, classes: Collection[str] | None = None
     ) -> dict[str, Segmentation]:
         """What was found, by task. Options and errors: see `results.segmentations`."""
         threshold = self.threshold if threshold is None else threshold
-        return segmentations(self, self.metadata, threshold=threshold, classes=classes)
+        return segmentations(self, self.table, threshold=threshold, classes=classes)
 
     def draw(
         self,

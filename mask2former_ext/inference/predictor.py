@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import Metadata
 from detectron2.data.transforms import ResizeShortestEdge, ResizeTransform
 from detectron2.modeling import build_model
 from torch import nn
 
+from mask2former_ext.classes import to_metadata
 from mask2former_ext.config.checks import check_model, use_available_device
-from mask2former_ext.contract import Contract, Request, contract_of
-from mask2former_ext.data import metadata_for, prepare_data
+from mask2former_ext.contract import Contract, Request, classes_of, contract_of
+from mask2former_ext.data import prepare_data
 from mask2former_ext.inference.prediction import Prediction
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 
@@ -29,12 +32,21 @@ def load_model(cfg: CfgNode) -> nn.Module:
 
     Raises ValueError if the weights do not fit (see `interop.weights.load_weights`) or a value cannot work.
     """
+    return _load(*_prepared(cfg))
+
+
+def _prepared(cfg: CfgNode) -> tuple[CfgNode, WeightFile]:
+    """A copy that says on which device and of which classes the model is, and its weights. Needs no data."""
     cfg = cfg.clone()
     cfg.defrost()
     check_model(cfg)
     use_available_device(cfg)
-    prepare_data(cfg)
     weights = WeightFile(cfg.MODEL.WEIGHTS)
+    prepare_data(cfg, needs_data=False)
+    return cfg, weights
+
+
+def _load(cfg: CfgNode, weights: WeightFile) -> nn.Module:
     model = build_model(fitted_to(cfg, weights))
     if weights.path:
         load_weights(model, weights)
@@ -52,20 +64,24 @@ class Predictor:
 
     A model that reads a task answers each one that is switched on under its own sentence. Threads may share a
     predictor: a call changes neither it nor the model.
+    `classes` (`classes.ClassTable`) holds the names and the data set's colors of the classes; None: nobody named them.
     """
 
     def __init__(self, cfg: CfgNode):
-        self.cfg = cfg.clone()
-        self.model = load_model(self.cfg)
+        self.cfg, weights = _prepared(cfg)
+        self.model = _load(self.cfg, weights)
         self.tasks = contract_of(cfg).answered_tasks(cfg)
         self.reads_task = contract_of(cfg).reads_task
-        names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
-        self.metadata = None
-        if names:
-            metadata = self.metadata = metadata_for(cfg, names[0])
-            if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
-                logger.warning("data set '%s' of DATASETS is not registered here: its classes have no names", names[0])
+        self.classes = classes_of(self.cfg)
+        if self.classes is None:
+            logger.warning("MODEL.CLASSES is empty, and no data set of DATASETS is registered: classes have no names")
         self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """The names of `classes` as Detectron2's Metadata holds them. Deprecated: use `classes`."""
+        warnings.warn("Predictor.metadata is deprecated: use Predictor.classes", DeprecationWarning, stacklevel=2)
+        return None if self.classes is None else Metadata(**to_metadata(self.classes))
 
     def __call__(
         self, images: np.ndarray | Sequence[np.ndarray], *, task: str | None = None, threshold: float | None = None
@@ -88,7 +104,7 @@ class Predictor:
         request = Request(tasks if task is None else (task,), threshold)
         with torch.inference_mode():
             results = self.model.answer(inputs, request) if isinstance(self.model, Contract) else self.model(inputs)
-        return [Prediction(*pair, self.metadata, threshold) for pair in zip(results, images, strict=True)]
+        return [Prediction(*pair, self.classes, threshold) for pair in zip(results, images, strict=True)]
 
     def _model_input(self, image: np.ndarray) -> dict:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from PIL import Image as PillowImage
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.inference.coco_files import CocoFile, TrackFile
 from mask2former_ext.inference.drawing import DEFAULT_ALPHA, ColorBy, Colors, Image, draw, side_by_side
 from mask2former_ext.inference.segmentation import Segmentation, segmentations
@@ -43,21 +44,21 @@ class Asked:
             if kind not in KINDS:
                 raise ValueError(f"'{kind}' cannot be saved; known are {', '.join(KINDS)}")
 
-    def found(self, result: dict, metadata: Any) -> dict[str, Segmentation]:
-        return segmentations(result, metadata, threshold=self.threshold, classes=self.classes, tasks=self.tasks)
+    def found(self, result: dict, table: ClassTable | None) -> dict[str, Segmentation]:
+        return segmentations(result, table, threshold=self.threshold, classes=self.classes, tasks=self.tasks)
 
 
 class ImageSaver:
     """Files of many images in one folder. For a `with` block, which writes coco.json when it ends."""
 
-    def __init__(self, output: Path, asked: Asked, metadata: Any):
-        self.output, self.asked, self.metadata = output, asked, metadata
-        self._coco = CocoFile(output / "coco.json", metadata) if "coco" in asked.save else None
+    def __init__(self, output: Path, asked: Asked, table: ClassTable | None):
+        self.output, self.asked, self.table = output, asked, table
+        self._coco = CocoFile(output / "coco.json", table) if "coco" in asked.save else None
 
     def save(self, image: Image, result: dict, name: str, file_name: str) -> None:
         """An image of the file `file_name` and the model's result for it, under `name`."""
         asked = self.asked
-        found = asked.found(result, self.metadata)
+        found = asked.found(result, self.table)
         if "overlay" in asked.save:
             drawn = {t: draw(image, one, alpha=asked.alpha, color_by=asked.color_by) for t, one in found.items()}
             for task, picture in ({"all": side_by_side(drawn)} if asked.side_by_side else drawn).items():
@@ -85,8 +86,8 @@ class ImageSaver:
 class VideoSaver:
     """Files of one video or camera. For a `with` block, which ends the files. `notes` says what could not be kept."""
 
-    def __init__(self, output: Path, name: str, source: VideoReader | Camera, asked: Asked, metadata: Any):
-        self.output, self.name, self.source, self.asked, self.metadata = output, name, source, asked, metadata
+    def __init__(self, output: Path, name: str, source: VideoReader | Camera, asked: Asked, table: ClassTable | None):
+        self.output, self.name, self.source, self.asked, self.table = output, name, source, asked, table
         self.notes: list[str] = []
         self._open = ExitStack()
         self._trackers: dict[str, Tracker] = {}
@@ -97,14 +98,14 @@ class VideoSaver:
         if "json" in asked.save:
             self._lines = self._open.enter_context((output / f"{name}.jsonl").open("w", encoding="utf-8"))
         if "coco" in asked.save:
-            self._tracks = self._open.enter_context(TrackFile(output / f"{name}_tracks.json", name, metadata))
+            self._tracks = self._open.enter_context(TrackFile(output / f"{name}_tracks.json", name, table))
 
     def save(self, frame: Frame, result: dict) -> None:
         """The next frame and the model's result for it."""
         asked = self.asked
         found = {
             task: self._trackers.setdefault(task, Tracker()).update(one, frame.image)
-            for task, one in asked.found(result, self.metadata).items()
+            for task, one in asked.found(result, self.table).items()
         }
         if "overlay" in asked.save:
             self._write_pictures(frame, found)

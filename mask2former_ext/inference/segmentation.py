@@ -1,7 +1,7 @@
 """What a model found in one image, in one form for all tasks: for drawing, label files and json.
 
     result = predictor(image)
-    for task, found in segmentations(result, predictor.metadata, threshold=0.5, classes=["car"]).items():
+    for task, found in segmentations(result, predictor.classes, threshold=0.5, classes=["car"]).items():
         found.segments            # what was found: name, score, area, box, ...
         found.index_map           # (H, W): what lies at a pixel, as its place in `segments` plus 1; 0: nothing
         found.labels()            # the array of the label file, for PIL.Image.fromarray; None if only boxes are known
@@ -29,9 +29,8 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mask2former_ext.classes import ClassTable, name_of
 from mask2former_ext.contract import ANSWERS
-from mask2former_ext.data.separated import is_separated
-from mask2former_ext.data.sets.published import thing_names
 from mask2former_ext.data.targets.masks import encode_mask, panoptic_png
 
 DEFAULT_INSTANCE_SCORE = 0.5
@@ -126,7 +125,7 @@ class Segmentation:
 
 def segmentations(
     result: Mapping[str, Any],
-    metadata: Any,
+    table: ClassTable | None,
     *,
     threshold: float | None = None,
     classes: Collection[str] | None = None,
@@ -134,80 +133,64 @@ def segmentations(
 ) -> dict[str, Segmentation]:
     """A model's result for one image -> what it found, by task ("semantic", "instance", "panoptic"; those it answers).
 
+    `table` names the classes; without one numbers are shown.
     threshold: instance, the least score (None: 0.5); semantic, a pixel whose best score is lower is unlabelled (None:
     none is); panoptic segments were chosen by the model, see `Predictor`, and those with a lower score are left out.
     classes: names of those to keep (case does not matter); None: all. tasks: the ones asked for; None: all.
-    Raises ValueError for a class that `metadata` does not know (see `check_classes`).
+    Raises ValueError for a class that `table` does not know (see `check_classes`).
     """
     if classes is not None:
-        classes = check_classes(classes, metadata)
+        classes = check_classes(classes, table)
     return {
-        task: _FOUND[task](result[key], metadata, threshold, classes)
+        task: _FOUND[task](result[key], table, threshold, classes)
         for task, key in ANSWERS.items()
         if key in result and (tasks is None or task in tasks)
     }
 
 
-def class_name(metadata: Any, k: int, is_thing: bool = False) -> str:
-    """Name of contiguous class k, sought among the things first if it is one; its number where `metadata` has none."""
-    if metadata is None:
-        return f"class {k}"
-    names = dict(enumerate(metadata.get("stuff_classes") or metadata.get("thing_classes") or []))
-    if is_thing:
-        names.update(thing_names(metadata))
-    return names.get(k, f"class {k}")
-
-
-def known_classes(metadata: Any) -> list[str]:
-    """Names of all classes, things first, each once; empty where `metadata` has none."""
-    if metadata is None:
-        return []
-    return list(dict.fromkeys([*(metadata.get("thing_classes") or []), *(metadata.get("stuff_classes") or [])]))
-
-
-def check_classes(classes: Collection[str], metadata: Any) -> frozenset[str]:
+def check_classes(classes: Collection[str], table: ClassTable | None) -> frozenset[str]:
     """The names in lower case. Raises ValueError for one that is not known, with the nearest that is."""
     wanted = frozenset(name.strip().lower() for name in classes)
-    known = {name.lower() for name in known_classes(metadata)}
+    names = [] if table is None else table.known_names
+    known = {name.lower() for name in names}
     for name in sorted(wanted - known) if known else ():
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known_classes(metadata)[:30])}"
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(names[:30])}"
         raise ValueError(f"class '{name}' is not one of the model's {len(known)} classes{hint}")
     return wanted
 
 
 def semantic_segmentation(
-    scores: Tensor, metadata: Any, threshold: float | None = None, classes: Collection[str] | None = None
+    scores: Tensor, table: ClassTable | None, threshold: float | None = None, classes: Collection[str] | None = None
 ) -> Segmentation:
     """Scores (K, H, W) -> the regions of the classes that are best somewhere."""
     best, codes = _best_classes(scores)
     if threshold is not None:
         codes[best < threshold] = 0
-    return _regions(codes, metadata, len(scores), classes)
+    return _regions(codes, table, len(scores), classes)
 
 
 def class_map_segmentation(
-    class_map: NDArray[np.integer], metadata: Any, num_classes: int, classes: Collection[str] | None = None
+    class_map: NDArray[np.integer], table: ClassTable | None, num_classes: int, classes: Collection[str] | None = None
 ) -> Segmentation:
     """Classes (H, W), UNLABELLED where none -> the regions of the classes present, by class."""
-    return _regions(class_map + 1, metadata, num_classes, classes)
+    return _regions(class_map + 1, table, num_classes, classes)
 
 
 def _regions(
-    codes: NDArray[np.integer], metadata: Any, num_classes: int, classes: Collection[str] | None
+    codes: NDArray[np.integer], table: ClassTable | None, num_classes: int, classes: Collection[str] | None
 ) -> Segmentation:
     """`codes` (H, W) are classes plus 1, 0 where none."""
     counts = np.bincount(codes.ravel(), minlength=1)
     present = [int(code) - 1 for code in np.flatnonzero(counts) if code > 0]
-    named = {k: class_name(metadata, k) for k in present}
+    named = {k: name_of(table, k) for k in present}
     kept = [k for k in present if classes is None or named[k].lower() in classes]
-    table = np.zeros(len(counts), dtype=_map_type(len(kept)))
-    table[[k + 1 for k in kept]] = np.arange(1, len(kept) + 1)
-    index_map = table[codes]
-    boxes, shift = boxes_of_indices(index_map, len(kept)), _stuff_shift(metadata)
+    place_of = np.zeros(len(counts), dtype=_map_type(len(kept)))
+    place_of[[k + 1 for k in kept]] = np.arange(1, len(kept) + 1)
+    index_map = place_of[codes]
     segments = [
-        Segment(k, k, named[k], False, None, int(counts[k + 1]), box, k + shift)
-        for k, box in zip(kept, boxes, strict=True)
+        Segment(k, k, named[k], False, None, int(counts[k + 1]), box, _color_key(table, k, False))
+        for k, box in zip(kept, boxes_of_indices(index_map, len(kept)), strict=True)
     ]
     return Segmentation("semantic", tuple(segments), index_map, num_classes=num_classes)
 
@@ -230,17 +213,19 @@ def _best_classes(scores: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def instance_segmentation(
-    instances: Instances, metadata: Any, threshold: float | None = None, classes: Collection[str] | None = None
+    instances: Instances,
+    table: ClassTable | None,
+    threshold: float | None = None,
+    classes: Collection[str] | None = None,
 ) -> Segmentation:
     """Instances -> the things that score at least `threshold` (None: 0.5), best first."""
     threshold = DEFAULT_INSTANCE_SCORE if threshold is None else threshold
     keep = instances.scores >= threshold
-    things = {} if metadata is None else thing_names(metadata)
-    if things:
-        keep = keep & torch.isin(instances.pred_classes, torch.tensor(list(things), device=keep.device))
+    if table is not None and table.things:
+        keep = keep & torch.isin(instances.pred_classes, torch.tensor(table.things, device=keep.device))
     kept = instances[keep]
     kept = kept[kept.scores.argsort(descending=True, stable=True)].to(torch.device("cpu"))
-    names = [class_name(metadata, k, is_thing=True) for k in kept.pred_classes.tolist()]
+    names = [name_of(table, k, is_thing=True) for k in kept.pred_classes.tolist()]
     if classes is not None:
         places = [place for place, name in enumerate(names) if name.lower() in classes]
         kept, names = kept[torch.tensor(places, dtype=torch.int64)], [names[place] for place in places]
@@ -260,7 +245,7 @@ def instance_segmentation(
 
 def panoptic_segmentation(
     panoptic_seg: tuple[Tensor | NDArray[np.integer], Sequence[Mapping[str, Any]]],
-    metadata: Any,
+    table: ClassTable | None,
     threshold: float | None = None,
     classes: Collection[str] | None = None,
 ) -> Segmentation:
@@ -269,7 +254,7 @@ def panoptic_segmentation(
     Segments that have no pixel are kept: of a truth they may be covered.
     """
     ids, told = np.asarray(torch.as_tensor(panoptic_seg[0]).cpu()), panoptic_seg[1]
-    named = [(s, class_name(metadata, s["category_id"], bool(s.get("isthing", False)))) for s in told]
+    named = [(s, name_of(table, s["category_id"], bool(s.get("isthing", False)))) for s in told]
     kept = [
         (s, name)
         for s, name in named
@@ -277,11 +262,10 @@ def panoptic_segmentation(
     ]
     index_map = _indices_of_ids(ids, [s["id"] for s, _ in kept])
     areas = np.bincount(index_map.ravel(), minlength=len(kept) + 1)[1:]
-    boxes, shift = boxes_of_indices(index_map, len(kept)), _stuff_shift(metadata)
     segments = []
-    for (s, name), area, box in zip(kept, areas.tolist(), boxes, strict=True):
+    for (s, name), area, box in zip(kept, areas.tolist(), boxes_of_indices(index_map, len(kept)), strict=True):
         category, is_thing = s["category_id"], bool(s.get("isthing", False))
-        color_key = category if is_thing else category + shift
+        color_key = _color_key(table, category, is_thing)
         segments.append(Segment(s["id"], category, name, is_thing, s.get("score"), area, box, color_key))
     return Segmentation("panoptic", tuple(segments), index_map)
 
@@ -346,6 +330,5 @@ def _map_type(count: int) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if count <= 255 else np.uint16
 
 
-def _stuff_shift(metadata: Any) -> int:
-    """What keeps the numbers of stuff apart from those of things where both are counted from 0."""
-    return len(thing_names(metadata)) if metadata is not None and is_separated(metadata) else 0
+def _color_key(table: ClassTable | None, k: int, is_thing: bool) -> int:
+    return k if table is None else table.color_key(k, is_thing)

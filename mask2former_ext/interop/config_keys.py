@@ -91,6 +91,8 @@ def unknown_key(key: str, known: Sequence[str], source: str, hint: Mapping[str, 
 def _check_keys(cfg: CN, tree: dict[str, Any], source: str, hint: Mapping[str, str]) -> None:
     known = [key for key, _ in leaves(cfg)]
     for key, value in leaves(tree):
+        if _is_open(cfg, key):
+            continue
         here = get_key(cfg, key, default=...)
         if here is ...:
             raise unknown_key(key, known, source, hint)
@@ -98,11 +100,17 @@ def _check_keys(cfg: CN, tree: dict[str, Any], source: str, hint: Mapping[str, s
             raise ValueError(f"{source}: {key} is a section of keys and cannot be set to {value!r}")
 
 
+def _is_open(cfg: CN, key: str) -> bool:
+    """Whether the section that holds a dotted key takes keys of any name (MODEL.CLASSES)."""
+    section = get_key(cfg, key.rpartition(".")[0])
+    return isinstance(section, CN) and section.is_new_allowed()
+
+
 def _with_floats(tree: dict[str, Any], cfg: CN) -> dict[str, Any]:
     """`tree` with whole numbers made floats where `cfg` holds a float, so that `DICE_WEIGHT: 5` is no type error."""
     result = {}
     for key, value in tree.items():
-        here = cfg[key]
+        here = cfg.get(key)
         if isinstance(here, CN):
             value = _with_floats(value, here)
         elif isinstance(here, float):

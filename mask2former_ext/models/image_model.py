@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import Backbone
 from detectron2.structures import BitMasks, ImageList, Instances, PolygonMasks
 from torch import Tensor, nn
@@ -207,9 +206,3 @@ def num_classes_of(cfg: CN) -> int:
     num_classes = cfg.MODEL.MASK_CLASSIFIER.NUM_CLASSES
     check_num_classes(num_classes, "MODEL.MASK_CLASSIFIER.NUM_CLASSES")
     return num_classes
-
-
-def metadata_of(cfg: CN) -> Any:
-    """Metadata of the first training (else test) set, or None if no set is named."""
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    return MetadataCatalog.get(names[0]) if names else None

@@ -35,7 +35,7 @@ from mask2former_ext.layers.transformer import (
     tokens_of,
 )
 from mask2former_ext.losses import PointCriterion
-from mask2former_ext.models.mask_classifier import MaskClassifier, classes_of, image_options_of, loss_options_of
+from mask2former_ext.models.mask_classifier import MaskClassifier, image_options_of, loss_options_of, things_of
 
 
 def add_mask2former_config(cfg: CN) -> None:
@@ -351,7 +351,7 @@ def parts_of(
 ) -> dict[str, Any]:
     """The arguments of a `MaskClassifier`; `node` holds the keys of `add_mask2former_config`."""
     shared, decoder = cfg.MODEL.MASK_CLASSIFIER, node.PIXEL_DECODER
-    is_thing = classes_of(cfg)
+    is_thing = things_of(cfg)
     backbone = build_backbone(cfg)
     pixel_decoder = PixelDecoder(
         {name: spec for name, spec in backbone.output_shape().items() if name in decoder.IN_FEATURES},

@@ -8,6 +8,7 @@ h, w pixels of the predicted masks (stride 4 of the padded image).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +17,12 @@ from detectron2.config import CfgNode as CN
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from mask2former_ext.contract import Request
+from mask2former_ext.contract import Request, classes_of
 from mask2former_ext.losses import Target
 from mask2former_ext.models.image_model import (
     Segmenter,
     check_classes,
     mask_tensor_of,
-    metadata_of,
     name_of,
     num_classes_of,
     output_size_of,
@@ -34,6 +34,8 @@ from mask2former_ext.postprocess import (
     resize_class_scores,
     semantic_inference,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def add_mask_classifier_config(cfg: CN) -> None:
@@ -104,16 +106,18 @@ class InferenceOptions:
         )
 
 
-def classes_of(cfg: CN) -> Tensor:
-    """Which of the K classes are things, bool (K,), by the metadata of the first training (else test) set."""
-    num_classes, metadata = num_classes_of(cfg), metadata_of(cfg)
-    if cfg.MODEL.MASK_CLASSIFIER.PANOPTIC_ON and metadata is None:
-        raise ValueError(
-            "MODEL.MASK_CLASSIFIER.PANOPTIC_ON needs a data set in DATASETS.TRAIN or DATASETS.TEST: its metadata say "
-            "which classes are things"
-        )
-    thing_ids = set(getattr(metadata, "thing_dataset_id_to_contiguous_id", {}).values())
-    return torch.tensor([index in thing_ids for index in range(num_classes)])
+def things_of(cfg: CN) -> Tensor:
+    """Which of the K classes are things, bool (K,), by `contract.classes_of`; none where that is not known."""
+    num_classes, table = num_classes_of(cfg), classes_of(cfg)
+    if cfg.MODEL.MASK_CLASSIFIER.PANOPTIC_ON and (table is None or not table.is_thing):
+        if not (cfg.DATASETS.TRAIN or cfg.DATASETS.TEST):
+            raise ValueError(
+                "MODEL.MASK_CLASSIFIER.PANOPTIC_ON needs to know which classes are things: name a data set that says "
+                "so in DATASETS.TRAIN or DATASETS.TEST, or give MODEL.CLASSES with is_thing"
+            )
+        logger.warning("PANOPTIC_ON, but no data set of DATASETS says which classes are things: none is taken for one")
+    things = () if table is None else table.things
+    return torch.tensor([k in things for k in range(num_classes)])
 
 
 def loss_options_of(cfg: CN) -> dict[str, float]:

@@ -22,7 +22,7 @@ from mask2former_ext.layers.padding import map_size
 from mask2former_ext.layers.pyramid import TopDownPath, convolution, projection
 from mask2former_ext.layers.transformer import MLP, TransformerDecoder, TransformerEncoder, tokens_of
 from mask2former_ext.losses import DenseCriterion
-from mask2former_ext.models.mask_classifier import MaskClassifier, classes_of, image_options_of, loss_options_of
+from mask2former_ext.models.mask_classifier import MaskClassifier, image_options_of, loss_options_of, things_of
 
 ENCODED = "transformer_encoder"  # the name of what the pixel decoder's own encoder makes of the coarsest map
 
@@ -254,7 +254,7 @@ class MaskFormer(MaskClassifier):
     @classmethod
     def from_config(cls, cfg: CN) -> dict:
         node = cfg.MODEL.MASKFORMER
-        is_thing = classes_of(cfg)
+        is_thing = things_of(cfg)
         backbone = build_backbone(cfg)
         input_shape = backbone.output_shape()
         predictor = ClassMaskDecoder(

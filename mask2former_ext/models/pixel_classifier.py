@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mask2former_ext.contract import Request
+from mask2former_ext.classes import ClassTable
+from mask2former_ext.contract import Request, classes_of
 from mask2former_ext.distributed import per_process
 from mask2former_ext.models.image_model import (
     Segmenter,
     check_labels,
-    metadata_of,
     name_of,
     num_classes_of,
     output_size_of,
@@ -133,7 +133,7 @@ class PixelClassifier(Segmenter):
             "num_classes": num_classes,
             "stride": head.stride,
             "loss_weight": cfg.MODEL.PER_PIXEL.LOSS_WEIGHT,
-            "ignore_label": getattr(metadata_of(cfg), "ignore_label", 255),
+            "ignore_label": (classes_of(cfg) or ClassTable).ignore_label,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "size_divisibility": -1,  # the backbone's

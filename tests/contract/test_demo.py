@@ -85,7 +85,7 @@ def test_what_failed_before_the_end_is_told_at_the_end(demo, folder, tmp_path, c
 class MadeDetector:
     """A box of a dog 0.9 and one of a cat 0.4, without masks."""
 
-    metadata = None
+    classes = None
 
     def __init__(self, cfg: CfgNode) -> None:
         pass

@@ -91,4 +91,4 @@ def test_the_predictor_answers_in_the_models_own_numbers(root: Path) -> None:
     result = predictor(np.zeros((50, 70, 3), np.uint8))
     assert result["sem_seg"].shape == (4, 50, 70) and result["instances"].pred_masks.shape[1:] == (50, 70)
     assert set(result["instances"].pred_classes.tolist()) <= set(range(6))
-    assert predictor.metadata.stuff_classes == ["things", "sky", "ground", "water"]
+    assert predictor.classes.label_names == ["things", "sky", "ground", "water"]

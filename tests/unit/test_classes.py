@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mask2former_ext.classes import APART, ClassTable, from_metadata, name_of
+from mask2former_ext.classes import APART, ClassTable, from_metadata, name_of, to_metadata
 
 # Together: grass 0, dog 1, sky 2, cat 3. Apart: dog 0, cat 1; any thing 0, grass 1, sky 2.
 TABLE = ClassTable(
@@ -26,14 +26,14 @@ class Metadata(SimpleNamespace):
 
 def test_classes_numbered_together_have_one_number():
     assert TABLE.thing_names == {1: "dog", 3: "cat"} and TABLE.label_names == ["grass", "dog", "sky", "cat"]
-    assert TABLE.thing_of_id == {4: 1, 9: 3} and TABLE.stuff_of_id == {2: 0, 7: 2}
+    assert TABLE.thing_of_id == {4: 1, 9: 3} and TABLE.id_of_stuff == {0: 2, 2: 7}
     assert TABLE.label_of_id == {2: 0, 4: 1, 7: 2, 9: 3}
 
 
 def test_classes_numbered_apart_are_counted_by_their_kind():
     apart = TABLE.apart()
     assert apart.thing_names == {0: "dog", 1: "cat"} and apart.label_names == ["things", "grass", "sky"]
-    assert apart.thing_of_id == {4: 0, 9: 1} and apart.stuff_of_id == {2: 1, 7: 2}
+    assert apart.thing_of_id == {4: 0, 9: 1} and apart.id_of_stuff == {1: 2, 2: 7}
     assert apart.label_of_id == {2: 1, 7: 2, 4: 0, 9: 0} and apart.id_of_label == {0: 0, 1: 2, 2: 7}
 
 
@@ -46,7 +46,7 @@ def test_a_number_numbered_apart_names_a_thing_and_a_label():
 
 def test_a_number_that_no_class_has_is_shown():
     assert TABLE.name(4) == "class 4" and TABLE.color(4) is None and TABLE.dataset_id(4) is None
-    assert TABLE.name(0, is_thing=True) == "class 0" and name_of(None, 7) == "class 7"
+    assert TABLE.apart().name(2, is_thing=True) == "class 2" and name_of(None, 7) == "class 7"
 
 
 def test_classes_without_ids_are_their_own_ids_in_label_files():
@@ -57,12 +57,17 @@ def test_classes_without_ids_are_their_own_ids_in_label_files():
 
 def test_a_thing_without_an_id_is_left_out_beside_one_that_has_it():
     table = ClassTable(("dog", "cat"), (True, True), (None, 5))
-    assert table.thing_of_id == {5: 1} and table.thing_names == {0: "dog", 1: "cat"}
+    assert table.id_of_thing == {1: 5} and table.thing_names == {0: "dog", 1: "cat"}
 
 
 def test_things_alone_make_no_labels_apart():
     apart = ClassTable(("dog", "cat"), (True, True)).apart()
     assert apart.thing_names == {0: "dog", 1: "cat"} and apart.label_names == []
+
+
+def test_numbers_apart_maps_the_numbers_of_the_table_to_those_apart():
+    assert TABLE.numbers_apart() == ({1: 0, 3: 1}, {0: 1, 1: 0, 2: 2, 3: 0})
+    assert TABLE.apart().numbers_apart() == ({0: 0, 1: 1}, {0: 0, 1: 1, 2: 2})
 
 
 def test_only_things_keeps_their_ids_and_colors():
@@ -126,7 +131,7 @@ def test_metadata_of_both_that_share_a_number_are_apart():
     known = {"thing_dataset_id_to_contiguous_id": {4: 0, 9: 1}, "stuff_dataset_id_to_contiguous_id": {0: 0, 2: 1, 7: 2}}
     table = from_metadata(Metadata(thing_classes=["dog", "cat"], stuff_classes=["things", "grass", "sky"], **known))
     assert table is not None and table.numbering == APART
-    assert (table.thing_of_id, table.stuff_of_id) == (TABLE.apart().thing_of_id, TABLE.apart().stuff_of_id)
+    assert (table.id_of_thing, table.id_of_stuff) == ({0: 4, 1: 9}, {1: 2, 2: 7})
 
 
 def test_metadata_of_both_without_numbers_are_two_lists():
@@ -148,3 +153,17 @@ def test_a_number_beyond_the_names_is_named():
 
 def test_our_own_metadata_carry_their_table():
     assert from_metadata(Metadata(class_table=TABLE, thing_classes=["other"])) is TABLE
+
+
+@pytest.mark.parametrize("table", [TABLE, TABLE.only_things(), ClassTable(("sky", "dog"), ignore_label=65)])
+def test_metadata_that_a_table_filled_say_the_same(table: ClassTable):
+    filled = {key: value for key, value in to_metadata(table).items() if key != "class_table"}
+    read = from_metadata(Metadata(**filled))
+    assert read is not None and {**read.to_dict(), "dataset_ids": []} == {**table.to_dict(), "dataset_ids": []}
+    assert read.id_of_label == table.id_of_label
+
+
+def test_metadata_of_a_table_apart_are_as_detectron2_lists_them():
+    filled = to_metadata(TABLE.apart())
+    assert filled["thing_classes"] == ["dog", "cat"] and filled["stuff_classes"] == ["things", "grass", "sky"]
+    assert filled["stuff_dataset_id_to_contiguous_id"] == {0: 0, 2: 1, 7: 2}

@@ -275,7 +275,7 @@ def test_an_image_without_panoptic_annotation_is_found_before_evaluation(registe
 
 
 def test_a_thing_that_the_instances_json_lacks_is_found_before_evaluation(register, tmp_path):
-    things = {"thing_dataset_id_to_contiguous_id": {4: 1, 55: 3}}
+    things = {"thing_dataset_id_to_contiguous_id": {4: 1, 55: 3}, "stuff_dataset_id_to_contiguous_id": {2: 0, 7: 2}}
     with pytest.raises(ValueError, match=r"instances\.json: things \[55\]"):
         InstanceEvaluator(register({**write_instances(tmp_path), **things}))
 

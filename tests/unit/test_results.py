@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.inference.coco_files import CocoFile, TrackFile
 from mask2former_ext.inference.drawing import Colors, draw, side_by_side
 from mask2former_ext.inference.label_places import label_centres
@@ -29,17 +29,8 @@ from mask2former_ext.postprocess import ResizedMasks, instance_inference
 SIZE = (6, 8)
 
 
-class Metadata(SimpleNamespace):
-    def get(self, key: str, default: object = None) -> object:
-        return getattr(self, key, default)
-
-
-# Contiguous: grass 0, dog 1, cat 2; dataset ids 10, 20.
-METADATA = Metadata(
-    thing_classes=["dog", "cat"],
-    stuff_classes=["grass", "dog", "cat"],
-    thing_dataset_id_to_contiguous_id={10: 1, 20: 2},
-)
+# Numbers: grass 0, dog 1, cat 2; dataset ids 10, 20.
+TABLE = ClassTable(("grass", "dog", "cat"), (False, True, True), (None, 10, 20))
 
 
 def instances(*found: tuple[int, float, tuple[int, int, int, int]]) -> Instances:
@@ -72,7 +63,7 @@ def test_the_best_class_of_each_pixel_is_that_of_argmax():
 
 def test_pixels_whose_best_score_is_too_low_are_unlabelled():
     scores = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
-    found = semantic_segmentation(scores, METADATA, threshold=0.5)
+    found = semantic_segmentation(scores, TABLE, threshold=0.5)
     assert found.labels().tolist() == [[0, 255]]
     assert [(s.name, s.area) for s in found.segments] == [("grass", 1)]
 
@@ -85,30 +76,30 @@ def test_label_files_of_more_than_255_classes_have_16_bits():
 
 
 def test_instances_come_best_first_and_the_better_lies_on_top_in_labels():
-    found = instance_segmentation(instances((1, 0.6, (0, 0, 8, 6)), (2, 0.9, (0, 0, 2, 2))), METADATA)
+    found = instance_segmentation(instances((1, 0.6, (0, 0, 8, 6)), (2, 0.9, (0, 0, 2, 2))), TABLE)
     assert [(s.name, round(s.score, 1), s.area) for s in found.segments] == [("cat", 0.9, 4), ("dog", 0.6, 48)]
     assert found.labels()[0, 0] == 1 and found.labels()[5, 7] == 2
 
 
 def test_an_instance_of_a_stuff_class_or_below_the_threshold_is_left_out():
-    found = instance_segmentation(instances((0, 0.9, (0, 0, 2, 2)), (1, 0.4, (0, 0, 3, 3))), METADATA)
+    found = instance_segmentation(instances((0, 0.9, (0, 0, 2, 2)), (1, 0.4, (0, 0, 3, 3))), TABLE)
     assert found.segments == ()
 
 
 def test_instances_without_names_are_kept():
-    """A data set that is not registered here has metadata without classes."""
-    assert len(instance_segmentation(instances((1, 0.9, (0, 0, 2, 2))), Metadata()).segments) == 1
+    """A data set that is not registered here names no classes."""
+    assert len(instance_segmentation(instances((1, 0.9, (0, 0, 2, 2))), None).segments) == 1
 
 
 def test_masks_that_are_covered_keep_all_of_their_pixels():
-    found = instance_segmentation(instances((1, 0.6, (0, 0, 8, 6)), (2, 0.9, (0, 0, 2, 2))), METADATA)
+    found = instance_segmentation(instances((1, 0.6, (0, 0, 8, 6)), (2, 0.9, (0, 0, 2, 2))), TABLE)
     assert found.mask(1).sum() == 48 and (found.index_map == 2).sum() == 44
 
 
 def test_large_panoptic_ids_are_found():
     ids = torch.tensor([[0, 16_000_000, 7]])
     segments = [{"id": 16_000_000, "category_id": 1, "isthing": True}, {"id": 9, "category_id": 2, "isthing": True}]
-    found = panoptic_segmentation((ids, segments), METADATA)
+    found = panoptic_segmentation((ids, segments), TABLE)
     assert found.index_map.tolist() == [[0, 1, 0]] and [s.area for s in found.segments] == [1, 0]
 
 
@@ -118,7 +109,7 @@ def test_only_the_asked_classes_are_kept_in_every_task():
         "instances": instances((1, 0.9, (0, 0, 2, 2)), (2, 0.9, (4, 0, 6, 2))),
         "panoptic_seg": panoptic((0, (0, 0, 8, 3), False), (1, (0, 3, 8, 6), True)),
     }
-    found = segmentations(result, METADATA, classes=["Dog"])
+    found = segmentations(result, TABLE, classes=["Dog"])
     assert {task: [s.name for s in one.segments] for task, one in found.items()} == {
         "semantic": ["dog"],
         "instance": ["dog"],
@@ -129,7 +120,7 @@ def test_only_the_asked_classes_are_kept_in_every_task():
 
 def test_an_unknown_class_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="class 'dogg' is not one of the model's 3 classes; did you mean 'dog'"):
-        check_classes(["dogg"], METADATA)
+        check_classes(["dogg"], TABLE)
 
 
 def test_boxes_end_one_past_the_last_pixel():
@@ -149,10 +140,10 @@ def test_a_low_score_saves_the_enlarging_and_changes_no_other_instance():
 
 
 def test_coco_json_is_read_by_pycocotools(tmp_path):
-    with CocoFile(tmp_path / "coco.json", METADATA) as file:
+    with CocoFile(tmp_path / "coco.json", TABLE) as file:
         for name in ("a.png", "b.png"):
             result = {"instances": instances((2, 0.9, (1, 1, 4, 3)))}
-            file.add(name, segmentations(result, METADATA))
+            file.add(name, segmentations(result, TABLE))
     coco = COCO(str(tmp_path / "coco.json"))
     (first, second) = coco.loadAnns(coco.getAnnIds())
     assert [i["file_name"] for i in coco.loadImgs([first["image_id"], second["image_id"]])] == ["a.png", "b.png"]
@@ -162,9 +153,9 @@ def test_coco_json_is_read_by_pycocotools(tmp_path):
 
 def test_tracks_have_a_place_for_each_frame(tmp_path):
     tracker = Tracker()
-    with TrackFile(tmp_path / "tracks.json", "clip", METADATA) as file:
+    with TrackFile(tmp_path / "tracks.json", "clip", TABLE) as file:
         for frame, shapes in enumerate(([(1, (0, 0, 2, 2), True)], [], [(1, (1, 0, 3, 2), True)])):
-            found = panoptic_segmentation(panoptic(*shapes), METADATA)
+            found = panoptic_segmentation(panoptic(*shapes), TABLE)
             file.add(5 * frame, {"panoptic": tracker.update(found)})
     content = json.loads((tmp_path / "tracks.json").read_text())
     (video,), (track,) = content["videos"], content["annotations"]
@@ -239,7 +230,7 @@ def test_names_of_small_things_in_one_place_do_not_overlap():
 
 def test_a_prediction_says_what_was_found_and_draws_it():
     result = {"panoptic_seg": panoptic((0, (0, 0, 8, 3), False), (1, (0, 3, 8, 6), True))}
-    prediction = Prediction(result, np.zeros((*SIZE, 3), np.uint8), METADATA)
+    prediction = Prediction(result, np.zeros((*SIZE, 3), np.uint8), TABLE)
     assert repr(prediction) == (
         "Prediction of an image of 6 x 8 pixels (height x width)\n  panoptic: 2: grass, dog 0.75"
     )

@@ -19,10 +19,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from mask2former_ext import add_config
+from mask2former_ext.classes import APART, TOGETHER
 from mask2former_ext.config.checks import check_training
-from mask2former_ext.data import Mapper, check_datasets, learned_classes, metadata_for, prepare_data, register_all
+from mask2former_ext.contract import classes_of
+from mask2former_ext.data import Mapper, check_datasets, learned_classes, prepare_data, register_all
 from mask2former_ext.data.loader import training_records
-from mask2former_ext.data.separated import is_separated, separate
+from mask2former_ext.data.separated import separate
+from mask2former_ext.data.sets.published import require_class_table
 from mask2former_ext.engine.setup import banner
 
 NAME = "a_set_of_the_separated_tests"
@@ -116,19 +119,20 @@ def test_things_and_stuff_are_numbered_apart_in_the_order_of_all_classes(folder:
     config(folder, "panoptic")
     found = separate(NAME)
     assert found.thing_of == {1: 0, 3: 1} and found.label_of == {1: 0, 3: 0, 0: 1, 2: 2}
-    assert found.metadata.thing_classes == ["dog", "cat"] and found.metadata.stuff_classes == ["things", "grass", "sky"]
-    assert found.metadata.thing_dataset_id_to_contiguous_id == {4: 0, 9: 1}
-    assert found.metadata.stuff_dataset_id_to_contiguous_id == {2: 1, 7: 2}
+    assert found.classes.thing_names == {0: "dog", 1: "cat"} and found.classes.label_names == ["things", "grass", "sky"]
+    assert found.classes.id_of_thing == {0: 4, 1: 9}
+    assert found.classes.id_of_stuff == {1: 2, 2: 7}
 
 
 def test_of_coco_the_numbers_are_those_that_detectron2_gives_them() -> None:
     theirs = MetadataCatalog.get("coco_2017_train_panoptic_separated")
-    ours = separate("coco_2017_train_panoptic").metadata
+    ours = separate("coco_2017_train_panoptic").classes
     stuff = theirs.stuff_dataset_id_to_contiguous_id
-    assert is_separated(theirs) and not is_separated(MetadataCatalog.get("coco_2017_train_panoptic"))
-    assert ours.thing_dataset_id_to_contiguous_id == theirs.thing_dataset_id_to_contiguous_id
-    assert ours.stuff_dataset_id_to_contiguous_id == {category: k for category, k in stuff.items() if category}
-    assert ours.thing_classes == theirs.thing_classes and len(ours.stuff_classes) == 54
+    assert require_class_table("coco_2017_train_panoptic_separated").numbering == APART
+    assert require_class_table("coco_2017_train_panoptic").numbering == TOGETHER
+    assert ours.thing_of_id == theirs.thing_dataset_id_to_contiguous_id
+    assert ours.id_of_stuff == {k: category for category, k in stuff.items() if category}
+    assert list(ours.thing_names.values()) == theirs.thing_classes and len(ours.label_names) == 54
 
 
 def test_a_set_that_is_separated_already_keeps_its_numbers() -> None:
@@ -142,7 +146,7 @@ def test_without_stuff_every_class_is_a_thing() -> None:
 
 def test_of_cityscapes_the_things_are_the_last_of_all_classes() -> None:
     found = separate("cityscapes_fine_panoptic_train")
-    assert found.thing_of == {11 + t: t for t in range(8)} and found.metadata.thing_classes[0] == "person"
+    assert found.thing_of == {11 + t: t for t in range(8)} and found.classes.thing_names[0] == "person"
     assert [found.label_of[k] for k in (0, 10, 11)] == [1, 11, 0]
 
 
@@ -283,5 +287,5 @@ def test_cocos_separated_set_needs_no_files_but_the_published_ones(coco: Path) -
 
 
 def test_the_predictor_names_classes_as_the_model_numbers_them(folder: Path) -> None:
-    metadata = metadata_for(config(folder, "panoptic"), NAME)
-    assert metadata.thing_classes == ["dog", "cat"] and metadata.name == NAME
+    classes = classes_of(config(folder, "panoptic"))
+    assert classes.thing_names == {0: "dog", 1: "cat"} and classes.label_names == ["things", "grass", "sky"]

@@ -25,6 +25,7 @@ from test_evaluators import (
 )
 
 from mask2former_ext import add_config
+from mask2former_ext.classes import to_metadata
 from mask2former_ext.data.separated import separate
 from mask2former_ext.engine.trainer import results_table
 from mask2former_ext.evaluation.build import build_evaluator
@@ -70,10 +71,12 @@ def test_instances_and_labels_of_files_of_their_own_score_100_too(register, tmp_
 
 
 def test_a_set_that_is_separated_already_scores_100_too(register, tmp_path: Path) -> None:
-    found = separate(register(write_panoptic(tmp_path))).metadata
-    stuff = {**found.stuff_dataset_id_to_contiguous_id, 0: 0}  # as Detectron2 lists it
+    name = register(write_panoptic(tmp_path))
+    files = {key: getattr(MetadataCatalog.get(name), key) for key in ("panoptic_json", "panoptic_root")}
+    numbers = to_metadata(separate(name).classes)  # as Detectron2 lists them
+    del numbers["class_table"]
     MetadataCatalog.remove("made")
-    MetadataCatalog.get("made").set(**{**found.as_dict(), "stuff_dataset_id_to_contiguous_id": stuff})
+    MetadataCatalog.get("made").set(**files, **numbers)
     results = evaluate(build_evaluator(config(), "made"), outputs())
     assert [results[task][key] for task, key in HEADLINES] == pytest.approx([100.0] * len(HEADLINES))
 
@@ -96,7 +99,7 @@ def test_any_thing_is_no_class_of_a_segment(register, tmp_path: Path) -> None:
     output = separated_output(0)
     output["panoptic_seg"][1][0].update(category_id=0, isthing=False)
     evaluator = build_evaluator(config(), register(write_panoptic(tmp_path)))
-    with pytest.raises(ValueError, match="predicted stuff class 0 is not in the stuff metadata"):
+    with pytest.raises(ValueError, match="predicted stuff class 0 is no class of stuff"):
         evaluate(evaluator, [output, separated_output(1)])
 
 

@@ -1,29 +1,19 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from mask2former_ext.classes import ClassTable, name_of
 from mask2former_ext.inference import drawing as visualize
-from mask2former_ext.inference.drawing import class_name, draw_instances, draw_panoptic, draw_semantic, enlarge
+from mask2former_ext.inference.drawing import draw_instances, draw_panoptic, draw_semantic, enlarge
 
 SIZE = (400, 500)
 
 
-class Metadata(SimpleNamespace):
-    def get(self, key: str, default: object = None) -> object:
-        return getattr(self, key, default)
-
-
-# Contiguous: grass 0, dog 1, sky 2, cat 3; the things are listed alone.
-METADATA = Metadata(
-    thing_classes=["dog", "cat"],
-    stuff_classes=["grass", "dog", "sky", "cat"],
-    thing_dataset_id_to_contiguous_id={4: 1, 9: 3},
-)
+# Numbers: grass 0, dog 1, sky 2, cat 3.
+TABLE = ClassTable(("grass", "dog", "sky", "cat"), (False, True, False, True), (None, 4, None, 9))
 
 
 @pytest.fixture
@@ -48,7 +38,7 @@ def written(monkeypatch) -> list[str]:
 def test_of_boxes_alone_the_outlines_are_drawn_with_names_and_scores(image, written):
     boxes = Boxes(torch.tensor([[50.0, 60, 150, 160], [300, 200, 450, 350]]))
     instances = Instances(SIZE, pred_boxes=boxes, pred_classes=torch.tensor([1, 3]), scores=torch.tensor([0.9, 0.2]))
-    picture = draw_instances(image, instances, METADATA)
+    picture = draw_instances(image, instances, TABLE)
     assert written == ["dog 0.90"]
     assert (picture[110, 50] != 128).any() and (picture[110, 100] == 128).all()  # its edge, its inside
     assert (picture[200:] == 128).all()
@@ -56,8 +46,7 @@ def test_of_boxes_alone_the_outlines_are_drawn_with_names_and_scores(image, writ
 
 def test_a_thing_and_a_stuff_class_of_one_number_have_two_colours(image):
     # Numbered apart: dog 0, cat 1; grass 1.
-    ids = {"thing_dataset_id_to_contiguous_id": {4: 0, 9: 1}, "stuff_dataset_id_to_contiguous_id": {2: 1}}
-    apart = Metadata(thing_classes=["dog", "cat"], stuff_classes=["things", "grass"], **ids)
+    apart = ClassTable(("grass", "dog", "cat"), (False, True, True)).apart()
     halves = np.repeat([[1] * 250 + [2] * 250], 400, axis=0)
     segments = [{"id": 1, "category_id": 1, "isthing": True}, {"id": 2, "category_id": 1, "isthing": False}]
     picture = draw_panoptic(image, (halves, segments), apart)
@@ -73,27 +62,27 @@ def two_instances(scores: tuple[float, float]) -> Instances:
 def test_every_drawing_leaves_the_image_untouched_and_is_rgb(image):
     class_map = np.zeros(SIZE, dtype=int)
     drawings = [
-        draw_semantic(image, class_map, METADATA),
-        draw_instances(image, two_instances((0.9, 0.8)), METADATA),
-        draw_panoptic(image, (class_map + 1, [{"id": 1, "category_id": 0, "isthing": False}]), METADATA),
+        draw_semantic(image, class_map, TABLE),
+        draw_instances(image, two_instances((0.9, 0.8)), TABLE),
+        draw_panoptic(image, (class_map + 1, [{"id": 1, "category_id": 0, "isthing": False}]), TABLE),
     ]
     assert (image == 128).all()
     assert all(d.dtype == np.uint8 and d.shape[1:] == (SIZE[1], 3) for d in drawings)
 
 
 def test_pixels_outside_the_masks_keep_their_colour(image):
-    drawn = draw_instances(image, two_instances((0.9, 0.8)), METADATA)
+    drawn = draw_instances(image, two_instances((0.9, 0.8)), TABLE)
     assert (drawn[380:, :250] == 128).all()
     assert (drawn[60:70, 60:70] != 128).any(axis=-1).all()
 
 
 def test_names_and_scores_are_written(image, written):
-    draw_instances(image, two_instances((0.912, 0.8)), METADATA)
+    draw_instances(image, two_instances((0.912, 0.8)), TABLE)
     assert written == ["dog 0.91", "cat 0.80"]
 
 
 def test_instances_below_the_threshold_are_not_drawn(image, written):
-    draw_instances(image, two_instances((0.9, 0.3)), METADATA, min_score=0.4)
+    draw_instances(image, two_instances((0.9, 0.3)), TABLE, min_score=0.4)
     assert written == ["dog 0.90"]
 
 
@@ -104,7 +93,7 @@ def test_panoptic_segments_get_names_of_things_and_stuff(image, written):
         {"id": 1, "category_id": 0, "isthing": False, "score": 0.5},
         {"id": 2, "category_id": 3, "isthing": True},
     ]
-    draw_panoptic(image, (ids, segments), METADATA)
+    draw_panoptic(image, (ids, segments), TABLE)
     assert written == ["grass 0.50", "cat"]
 
 
@@ -112,7 +101,7 @@ def test_unlabelled_pixels_stay_and_the_legend_tells_shares(image, written):
     class_map = np.zeros(SIZE, dtype=int)
     class_map[:, :100] = 2
     class_map[:, 400:] = visualize.UNLABELLED
-    drawn = draw_semantic(image, class_map, METADATA)
+    drawn = draw_semantic(image, class_map, TABLE)
     assert written == ["grass 60%", "sky 20%"]
     assert (drawn[: SIZE[0], 410:] == 128).all()
 
@@ -120,21 +109,21 @@ def test_unlabelled_pixels_stay_and_the_legend_tells_shares(image, written):
 def test_classes_of_one_image_differ_in_color_with_a_small_palette(image):
     class_map = np.full(SIZE, 3)
     class_map[:200] = 19  # the palette has 16 colours
-    drawn = draw_semantic(image, class_map, METADATA)
+    drawn = draw_semantic(image, class_map, TABLE)
     assert (drawn[100, 100] != drawn[300, 100]).any()
 
 
 def test_a_class_keeps_its_colour_from_image_to_image(image):
-    alone = draw_semantic(image, np.full(SIZE, 3), METADATA)
-    together = draw_semantic(image, np.where(np.arange(SIZE[0])[:, None] < 200, 0, np.full(SIZE, 3)), METADATA)
+    alone = draw_semantic(image, np.full(SIZE, 3), TABLE)
+    together = draw_semantic(image, np.where(np.arange(SIZE[0])[:, None] < 200, 0, np.full(SIZE, 3)), TABLE)
     assert (alone[300, 100] == together[300, 100]).all()
 
 
 def test_instances_of_a_class_differ_by_colour_on_request(image):
     instances = two_instances((0.9, 0.9))
     instances.pred_classes[:] = 1
-    by_class = draw_instances(image, instances, METADATA, color_by="class")
-    by_instance = draw_instances(image, instances, METADATA, color_by="instance")
+    by_class = draw_instances(image, instances, TABLE, color_by="class")
+    by_instance = draw_instances(image, instances, TABLE, color_by="instance")
     assert (by_class[60, 60] == by_class[210, 310]).all()
     assert (by_instance[60, 60] != by_instance[210, 310]).any()
 
@@ -142,7 +131,7 @@ def test_instances_of_a_class_differ_by_colour_on_request(image):
 def test_small_images_are_enlarged_so_that_text_can_be_read():
     small = np.zeros((100, 150, 3), dtype=np.uint8)
     ids = np.ones((100, 150), dtype=np.int32)
-    drawn = draw_panoptic(small, (ids, [{"id": 1, "category_id": 0}]), METADATA)
+    drawn = draw_panoptic(small, (ids, [{"id": 1, "category_id": 0}]), TABLE)
     assert drawn.shape == enlarge(small).shape == (400, 600, 3)
 
 
@@ -153,21 +142,21 @@ def test_thin_images_are_enlarged_no_further_than_a_screen_or_two(size, drawn):
 
 def test_nothing_to_draw_gives_the_image(image):
     no_instances = two_instances((0.1, 0.1))
-    assert (draw_instances(image, no_instances, METADATA) == image).all()
-    assert (draw_panoptic(image, (np.zeros(SIZE, dtype=int), []), METADATA) == image).all()
+    assert (draw_instances(image, no_instances, TABLE) == image).all()
+    assert (draw_panoptic(image, (np.zeros(SIZE, dtype=int), []), TABLE) == image).all()
 
 
 def test_a_mask_of_another_size_is_refused(image):
     with pytest.raises(ValueError, match=r"\(5, 5\) pixels cannot be drawn on an image of \(400, 500\)"):
-        draw_panoptic(image, (np.ones((5, 5), dtype=int), [{"id": 1, "category_id": 0}]), METADATA)
+        draw_panoptic(image, (np.ones((5, 5), dtype=int), [{"id": 1, "category_id": 0}]), TABLE)
 
 
 def test_a_class_without_a_name_is_called_by_its_number():
-    assert class_name(None, 7) == class_name(METADATA, 7) == class_name(METADATA, 7, is_thing=True) == "class 7"
+    assert name_of(None, 7) == name_of(TABLE, 7) == name_of(TABLE, 7, is_thing=True) == "class 7"
 
 
 def test_the_colors_of_segments_are_those_that_are_painted(image):
-    found = visualize.panoptic_segmentation((np.ones(SIZE, dtype=int), [{"id": 1, "category_id": 2}]), METADATA)
+    found = visualize.panoptic_segmentation((np.ones(SIZE, dtype=int), [{"id": 1, "category_id": 2}]), TABLE)
     (color,) = visualize.segment_colors(found)
     painted = visualize.draw(image, found, alpha=1.0)[5, 5]
     assert color == "#" + "".join(f"{value:02x}" for value in painted)

@@ -160,7 +160,7 @@ def test_a_real_model_answers_with_its_classes(page, tiny):
     page.get_by_role("radio", name="semantic").check()
     said(page, "(semantic)")
     found = {text.split(",")[0] for text in segments(page)}
-    assert found and found <= set(tiny.metadata.stuff_classes)
+    assert found and found <= set(tiny.classes.names)
 
 
 def test_a_class_can_be_hidden_and_shown_again(page):

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from mask2former_ext import add_config
+from mask2former_ext.classes import ClassTable
 
 SIZE = (40, 60)  # of `picture`
 
@@ -26,7 +26,7 @@ SIZE = (40, 60)  # of `picture`
 class MadePredictor:
     """Left half dog 0.9, right half cat 0.4, in every task; notes the tasks and thresholds that it was asked for."""
 
-    metadata = SimpleNamespace(get=lambda key, default=None: ["dog", "cat"] if key == "thing_classes" else default)
+    classes = ClassTable(("dog", "cat"), (True, True))
 
     def __init__(self, *tasks: str, is_covered: bool = False) -> None:
         """is_covered: of instances, the cat fills the picture and the dog covers its left half."""

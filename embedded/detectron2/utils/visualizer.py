@@ -77,31 +77,36 @@ class Visualizer:
 
     def draw_instance_predictions(self, predictions: Instances) -> VisImage:
         """Instances with pred_classes, scores and pred_masks, whatever their scores."""
+        from mask2former_ext.classes import from_metadata
         from mask2former_ext.inference.drawing import draw_instances
 
+        table = from_metadata(self.metadata)
         color_by = "class" if self._instance_mode == ColorMode.SEGMENTATION else "instance"
         self.output.img = draw_instances(
-            self._background(), predictions, self.metadata, min_score=float("-inf"), color_by=color_by
+            self._background(), predictions, table, min_score=float("-inf"), color_by=color_by
         )
         return self.output
 
     def draw_sem_seg(self, sem_seg: torch.Tensor | np.ndarray) -> VisImage:
         """(H, W) of classes; numbers that are no class (the ignored label) stay uncoloured."""
+        from mask2former_ext.classes import from_metadata
         from mask2former_ext.inference.drawing import UNLABELLED, draw_semantic
 
         classes = np.asarray(torch.as_tensor(sem_seg).cpu()).astype(np.int64)
         num_classes = len(self.metadata.get("stuff_classes") or []) or classes.max() + 1
         classes[(classes >= num_classes) | (classes == self.metadata.get("ignore_label"))] = UNLABELLED
-        self.output.img = draw_semantic(self.img, classes, self.metadata)
+        self.output.img = draw_semantic(self.img, classes, from_metadata(self.metadata))
         return self.output
 
     def draw_panoptic_seg(
         self, panoptic_seg: torch.Tensor | np.ndarray, segments_info: Sequence[dict[str, Any]]
     ) -> VisImage:
         """Segment ids (H, W) and what is known of each segment."""
+        from mask2former_ext.classes import from_metadata
         from mask2former_ext.inference.drawing import draw_panoptic
 
-        self.output.img = draw_panoptic(self._background(), (panoptic_seg, segments_info), self.metadata)
+        table = from_metadata(self.metadata)
+        self.output.img = draw_panoptic(self._background(), (panoptic_seg, segments_info), table)
         return self.output
 
     draw_panoptic_seg_predictions = draw_panoptic_seg

@@ -5,6 +5,7 @@ Things and stuff share one contiguous space 0..K-1, in ascending order of their 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mask2former_ext.classes import ClassTable, to_metadata
 from mask2former_ext.data.sets import records as coco
+
+logger = logging.getLogger(__name__)
 
 KEYS = (
     "NAME",
@@ -53,6 +57,10 @@ class CustomDataset:
     ignore_label: int = 255
 
     @property
+    def has_things(self) -> bool:
+        return bool(self.instances or self.panoptic_json)
+
+    @property
     def evaluator_type(self) -> str:
         """What Detectron2's scripts look at to choose an evaluator."""
         if self.panoptic_json:
@@ -60,15 +68,21 @@ class CustomDataset:
         return "coco" if self.instances else "sem_seg"
 
 
-def register_custom(cfg: CfgNode) -> None:
+def register_custom(cfg: CfgNode, *, required: bool = True) -> None:
     """Register every entry of cfg.DATASETS.CUSTOM. Again with the same entries, nothing happens.
 
     Reads the json files for their categories; the records are read when the data set is first asked for.
+    Unless `required`, an entry whose json is not there is left out, with a line in the log.
     Raises ValueError naming the entry, its value and the rule.
     """
     root = data_root(cfg.DATASETS.ROOT)
     for index, entry in enumerate(cfg.DATASETS.CUSTOM):
-        register_dataset(parse_entry(entry, index, root))
+        dataset = parse_entry(entry, index, root)
+        absent = [path for path in (dataset.panoptic_json, dataset.instances) if path and not os.path.isfile(path)]
+        if absent and not required:
+            logger.info("data set '%s' is left out: %s is not here", dataset.name, absent[0])
+        else:
+            register_dataset(dataset)
 
 
 def data_root(configured: str) -> str:
@@ -144,13 +158,19 @@ def categories_of(content: Any, path: str, *, panoptic: bool) -> Categories:
             raise ValueError(f"{path}: the category {what} {twice[0]!r} stands twice, but must be unique")
     if not ids:
         raise ValueError(f"{path}: `categories` is empty, but there must be one at least")
-    colors = [list(category["color"]) for category in ordered if "color" in category]
+    colors = [category["color"] for category in ordered if _is_color(category.get("color"))]
+    if any("color" in category for category in ordered) and len(colors) < len(ordered):
+        logger.info("%s: the colors are left out: not every category has three numbers in 0..255", path)
     return Categories(
         names=names,
         contiguous_ids={dataset_id: index for index, dataset_id in enumerate(ids)},
         thing_ids=[category["id"] for category in ordered if not panoptic or category["isthing"]],
         colors=colors if len(colors) == len(ordered) else [],
     )
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in value)
 
 
 def load_records(dataset: CustomDataset, categories: Categories) -> list[dict[str, Any]]:
@@ -194,21 +214,31 @@ def metadata_of(dataset: CustomDataset, categories: Categories) -> dict[str, Any
         "sem_seg_root": dataset.semantic_masks,
     }
     metadata.update({key: path for key, path in paths.items() if path})
-    # As for Detectron2's own panoptic sets, both lists name all classes, so that a contiguous id indexes either.
-    if dataset.instances or dataset.panoptic_json:
-        metadata["thing_classes"] = list(categories.names)
-        metadata["thing_dataset_id_to_contiguous_id"] = {
-            dataset_id: categories.contiguous_ids[dataset_id] for dataset_id in categories.thing_ids
-        }
-    if dataset.semantic_masks or dataset.panoptic_json:
-        metadata["stuff_classes"] = list(categories.names)
-    if dataset.panoptic_json:
-        metadata["stuff_dataset_id_to_contiguous_id"] = dict(categories.contiguous_ids)
-    if categories.colors:
-        for kind in ("thing", "stuff"):
-            if f"{kind}_classes" in metadata:
-                metadata[f"{kind}_colors"] = categories.colors
+    table = class_table_of(dataset, categories)
+    metadata.update(to_metadata(table))
+    if dataset.has_things:
+        # As for Detectron2's own panoptic sets, both lists name all classes, so that a number indexes either.
+        metadata["thing_classes"] = list(table.names)
+        if table.colors:
+            metadata["thing_colors"] = [list(color) for color in table.colors]
     return metadata
+
+
+def class_table_of(dataset: CustomDataset, categories: Categories) -> ClassTable:
+    """Where there are only instances, all classes are things; where there are only label files, none is known to be."""
+    thing_ids, id_of = set(categories.thing_ids), {k: i for i, k in categories.contiguous_ids.items()}
+    numbers = range(len(categories.names))
+    has_labels = bool(dataset.semantic_masks or dataset.panoptic_json)
+    try:
+        return ClassTable(
+            names=tuple(categories.names),
+            is_thing=tuple(not has_labels or id_of.get(k) in thing_ids for k in numbers) if dataset.has_things else (),
+            dataset_ids=tuple(id_of.get(k) for k in numbers),
+            colors=tuple((red, green, blue) for red, green, blue in categories.colors),
+            ignore_label=dataset.ignore_label,
+        )
+    except ValueError as error:
+        raise ValueError(f"{dataset.panoptic_json or dataset.instances or dataset.name}: {error}") from error
 
 
 def _check_instance_categories(dataset: CustomDataset, categories: Categories) -> None:

@@ -1,5 +1,7 @@
 """Register what published configurations name and Detectron2 does not know; say which classes a data set has.
 
+Of a data set that is registered here a `ClassTable` is the truth: Detectron2's Metadata is filled from it and holds it.
+
 Nothing happens at import, and no file of a data set is read before its records are asked for.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from importlib import resources
@@ -17,13 +20,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin, load_coco_json, load_sem_seg
 from detectron2.data.datasets.cityscapes_panoptic import register_all_cityscapes_panoptic
 
+from mask2former_ext.classes import ClassTable, from_metadata, to_metadata
 from mask2former_ext.data.sets import custom
 from mask2former_ext.data.sets.custom import CustomDataset, data_root
 from mask2former_ext.data.sets.records import panoptic_records
 from mask2former_ext.data.sets.shapes import CATEGORIES as SHAPES_CATEGORIES
 
-# The name says what to learn; a data set whose evaluator is one of these has only things to learn.
-_INSTANCE_EVALUATORS = ("coco", "cityscapes_instance", "lvis", "pascal_voc")
+# Detectron2 gives all sets of Cityscapes the names of the 8 things and of the 19 classes. These hold the things alone.
+_CITYSCAPES_THINGS = "cityscapes_fine_instance_seg_"
 _BUILTIN_PREFIXES = (
     "coco_2014_",
     "coco_2017_",
@@ -75,15 +79,24 @@ def register_shapes(root: str) -> None:
         _register(dataset.name, load, custom.metadata_of(dataset, categories))
 
 
+def class_table(dataset_name: str) -> ClassTable | None:
+    """The classes of a data set as its records number them; None if it is not registered or names no class."""
+    unnumbered = "things" if dataset_name.startswith(_CITYSCAPES_THINGS) else "stuff"
+    return from_metadata(MetadataCatalog.get(dataset_name), unnumbered=unnumbered)
+
+
+def require_class_table(dataset_name: str) -> ClassTable:
+    """`class_table`. Raises ValueError where there is none."""
+    table = class_table(dataset_name)
+    if table is None:
+        check_registered(dataset_name)
+        raise ValueError(f"data set '{dataset_name}' names no classes: its Metadata have no thing_ or stuff_classes")
+    return table
+
+
 def class_names(dataset_name: str) -> list[str]:
     """Names of the classes that a model learns from a data set, in contiguous order."""
-    metadata = MetadataCatalog.get(dataset_name)
-    things, stuff = metadata.get("thing_classes"), metadata.get("stuff_classes")
-    names = things if stuff is None or metadata.get("evaluator_type") in _INSTANCE_EVALUATORS else stuff
-    if not names:
-        check_registered(dataset_name)
-        raise ValueError(f"data set '{dataset_name}' has no class names in its metadata")
-    return list(names)
+    return list(require_class_table(dataset_name).names)
 
 
 def check_registered(dataset_name: str) -> None:
@@ -102,29 +115,18 @@ def num_classes(dataset_name: str) -> int:
     return len(class_names(dataset_name))
 
 
-def thing_names(metadata: Any) -> dict[int, str]:
-    """Contiguous class -> name of the things, whether the metadata name the things alone or all classes."""
-    names = metadata.get("thing_classes") or []
-    ids = metadata.get("thing_dataset_id_to_contiguous_id")
-    classes = list(range(len(names))) if ids is None else sorted(ids.values())
-    return {k: names[place if len(names) == len(classes) else k] for place, k in enumerate(classes)}
+def table_of_categories(categories: Sequence[Mapping[str, Any]], ignore_label: int = 255) -> ClassTable:
+    """Of a panoptic data set whose things and stuff share the numbers 0..K-1, in the order given.
 
-
-def panoptic_metadata(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Metadata of a panoptic data set whose things and stuff share the contiguous ids 0..K-1, in the order given.
-
-    As published: `stuff_*` hold all classes, `thing_*` the things alone.
+    A category has the keys id, name, isthing and color (RGB).
     """
-    things = [category for category in categories if category["isthing"]]
-    contiguous_ids = {category["id"]: index for index, category in enumerate(categories)}
-    return {
-        "thing_classes": [category["name"] for category in things],
-        "thing_colors": [category["color"] for category in things],
-        "thing_dataset_id_to_contiguous_id": {thing["id"]: contiguous_ids[thing["id"]] for thing in things},
-        "stuff_classes": [category["name"] for category in categories],
-        "stuff_colors": [category["color"] for category in categories],
-        "stuff_dataset_id_to_contiguous_id": contiguous_ids,
-    }
+    return ClassTable(
+        names=tuple(category["name"] for category in categories),
+        is_thing=tuple(bool(category["isthing"]) for category in categories),
+        dataset_ids=tuple(category["id"] for category in categories),
+        colors=tuple((red, green, blue) for red, green, blue in (category["color"] for category in categories)),
+        ignore_label=ignore_label,
+    )
 
 
 def _table(name: str) -> Any:
@@ -169,31 +171,29 @@ def _move_builtin(root: str) -> None:
 
 
 def _register_panoptic(
-    name: str, paths: Mapping[str, str], classes: Mapping[str, Any], semantic_root: str, **metadata: Any
+    name: str, paths: Mapping[str, str], classes: ClassTable, semantic_root: str, evaluator_type: str
 ) -> None:
     load = partial(_load_panoptic, paths, classes, semantic_root)
-    metadata = {"ignore_label": 255, "label_divisor": 1000, "sem_seg_root": semantic_root, **metadata}
-    _register(name, load, {**paths, **classes, **metadata})
+    metadata = {"label_divisor": 1000, "sem_seg_root": semantic_root, "evaluator_type": evaluator_type}
+    _register(name, load, {**paths, **to_metadata(classes), **metadata})
 
 
-def _load_panoptic(paths: Mapping[str, str], classes: Mapping[str, Any], semantic_root: str) -> list[dict[str, Any]]:
+def _load_panoptic(paths: Mapping[str, str], classes: ClassTable, semantic_root: str) -> list[dict[str, Any]]:
     # The label files say what the panoptic PNGs say too; whoever did not make them can do without.
     return panoptic_records(
         paths["panoptic_json"],
         paths["image_root"],
         paths["panoptic_root"],
-        contiguous_ids=classes["stuff_dataset_id_to_contiguous_id"],
-        thing_ids=classes["thing_dataset_id_to_contiguous_id"],
+        contiguous_ids=classes.label_of_id,
+        thing_ids=classes.thing_of_id,
         semantic_root=semantic_root if os.path.isdir(semantic_root) else None,
     )
 
 
-def _register_semantic(name: str, image_root: str, label_root: str, extension: str, **metadata: Any) -> None:
+def _register_semantic(name: str, image_root: str, label_root: str, extension: str, classes: ClassTable) -> None:
     load = partial(load_sem_seg, label_root, image_root, gt_ext=extension, image_ext="jpg")
-    metadata = {"ignore_label": 255, **metadata}
-    _register(
-        name, load, {"image_root": image_root, "sem_seg_root": label_root, "evaluator_type": "sem_seg", **metadata}
-    )
+    paths = {"image_root": image_root, "sem_seg_root": label_root}
+    _register(name, load, {**paths, "evaluator_type": "sem_seg", **to_metadata(classes)})
 
 
 def _register_ade20k(root: str, split: str, folder: str) -> None:
@@ -212,23 +212,18 @@ def _register_ade20k(root: str, split: str, folder: str) -> None:
         "panoptic_json": os.path.join(root, f"ade20k_panoptic_{split}.json"),
         "json_file": instances,
     }
-    classes = panoptic_metadata(categories)
+    classes = table_of_categories(categories)
     labels = os.path.join(root, "annotations_detectron2", folder)
-    name = f"ade20k_panoptic_{split}"
-    _register_panoptic(name, paths, classes, labels, evaluator_type="ade20k_panoptic_seg")
+    _register_panoptic(f"ade20k_panoptic_{split}", paths, classes, labels, "ade20k_panoptic_seg")
 
     name = f"ade20k_instance_{split}"
-    things = {
-        "thing_classes": classes["thing_classes"],
-        "thing_colors": classes["thing_colors"],
-        "thing_dataset_id_to_contiguous_id": {dataset_id: i for i, dataset_id in enumerate(table["thing_ids"])},
-    }
-    metadata = {"image_root": images, "json_file": instances, "evaluator_type": "coco", **things}
-    _register(name, partial(load_coco_json, instances, images, name), metadata)
+    metadata = {"image_root": images, "json_file": instances, "evaluator_type": "coco"}
+    load = partial(load_coco_json, instances, images, name)
+    _register(name, load, {**metadata, **to_metadata(classes.only_things())})
 
 
 def _register_mapillary_vistas(root: str, split: str, folder: str) -> None:
-    classes = panoptic_metadata(_table("mapillary_vistas"))
+    classes = table_of_categories(_table("mapillary_vistas"), ignore_label=65)
     root = os.path.join(root, "mapillary_vistas", folder)
     images, labels = os.path.join(root, "images"), os.path.join(root, "labels")
     paths = {
@@ -236,51 +231,31 @@ def _register_mapillary_vistas(root: str, split: str, folder: str) -> None:
         "panoptic_root": os.path.join(root, "panoptic"),
         "panoptic_json": os.path.join(root, "panoptic", "panoptic_2018.json"),
     }
-    _register_panoptic(
-        f"mapillary_vistas_panoptic_{split}",
-        paths,
-        classes,
-        labels,
-        evaluator_type="mapillary_vistas_panoptic_seg",
-        ignore_label=65,
-    )
-    stuff = {key: classes[key] for key in ("stuff_classes", "stuff_colors")}
-    _register_semantic(f"mapillary_vistas_sem_seg_{split}", images, labels, "png", ignore_label=65, **stuff)
+    name = f"mapillary_vistas_panoptic_{split}"
+    _register_panoptic(name, paths, classes, labels, "mapillary_vistas_panoptic_seg")
+    semantic = replace(classes, is_thing=(), dataset_ids=())  # label files hold numbers, not ids
+    _register_semantic(f"mapillary_vistas_sem_seg_{split}", images, labels, "png", semantic)
 
 
 def _register_coco_panoptic(root: str, split: str) -> None:
     """Detectron2's COCO panoptic with semantic labels besides; its classes are Detectron2's."""
     known = MetadataCatalog.get(f"coco_2017_{split}_panoptic")
-    ids = {**known.thing_dataset_id_to_contiguous_id, **known.stuff_dataset_id_to_contiguous_id}
-    categories = [
-        {
-            "id": dataset_id,
-            "name": known.stuff_classes[index],
-            "isthing": dataset_id in known.thing_dataset_id_to_contiguous_id,
-            "color": known.stuff_colors[index],
-        }
-        for dataset_id, index in sorted(ids.items(), key=lambda item: item[1])
-    ]
+    classes = from_metadata(known)
+    assert classes is not None, "Detectron2 names COCO's classes"
     paths = {key: getattr(known, key) for key in ("image_root", "panoptic_root", "panoptic_json", "json_file")}
-    _register_panoptic(
-        f"coco_2017_{split}_panoptic_with_sem_seg",
-        paths,
-        panoptic_metadata(categories),
-        os.path.join(root, "coco", f"panoptic_semseg_{split}2017"),
-        evaluator_type="coco_panoptic_seg",
-    )
+    labels = os.path.join(root, "coco", f"panoptic_semseg_{split}2017")
+    _register_panoptic(f"coco_2017_{split}_panoptic_with_sem_seg", paths, classes, labels, "coco_panoptic_seg")
 
 
 def _read_published_files(name: str) -> None:
     """Of one of Detectron2's sets whose things and stuff are numbered apart."""
-    known = MetadataCatalog.get(name)
-    things = known.thing_dataset_id_to_contiguous_id
+    classes = require_class_table(name)
     categories = custom.Categories(
-        names=[],  # the metadata have them
-        contiguous_ids={**known.stuff_dataset_id_to_contiguous_id, **things},
-        thing_ids=list(things),
+        names=[],  # the table has them
+        contiguous_ids={**{i: k for k, i in classes.id_of_stuff.items()}, **classes.thing_of_id},
+        thing_ids=list(classes.thing_of_id),
     )
-    DatasetCatalog[name] = partial(_load_separated, known, categories)
+    DatasetCatalog[name] = partial(_load_separated, MetadataCatalog.get(name), categories)
 
 
 def _load_separated(metadata: Any, categories: custom.Categories) -> list[dict[str, Any]]:
@@ -299,20 +274,16 @@ def _load_separated(metadata: Any, categories: custom.Categories) -> list[dict[s
 def _register_ade20k_full(root: str, split: str, folder: str) -> None:
     root = os.path.join(root, "ADE20K_2021_17_01")
     images, labels = (os.path.join(root, f"{kind}_detectron2", folder) for kind in ("images", "annotations"))
-    names = [category["name"] for category in _table("ade20k_full")]
+    names = tuple(category["name"] for category in _table("ade20k_full"))
     # 847 classes need 16-bit files, in which 65535 is "nothing".
-    _register_semantic(f"ade20k_full_sem_seg_{split}", images, labels, "tif", ignore_label=65535, stuff_classes=names)
+    classes = ClassTable(names, ignore_label=65535)
+    _register_semantic(f"ade20k_full_sem_seg_{split}", images, labels, "tif", classes)
 
 
 def _register_coco_stuff(root: str, split: str) -> None:
     root = os.path.join(root, "coco", "coco_stuff_10k")
     images, labels = (os.path.join(root, f"{kind}_detectron2", split) for kind in ("images", "annotations"))
     table = _table("coco_stuff")
-    _register_semantic(
-        f"coco_2017_{split}_stuff_10k_sem_seg",
-        images,
-        labels,
-        "png",
-        stuff_classes=[category["name"] for category in table],
-        stuff_dataset_id_to_contiguous_id={category["id"]: index for index, category in enumerate(table)},
-    )
+    names, ids = tuple(category["name"] for category in table), tuple(category["id"] for category in table)
+    classes = ClassTable(names, dataset_ids=ids)
+    _register_semantic(f"coco_2017_{split}_stuff_10k_sem_seg", images, labels, "png", classes)

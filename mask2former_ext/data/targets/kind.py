@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch.nn import functional as F
 
+from mask2former_ext.classes import ClassTable
+from mask2former_ext.contract import classes_of
 from mask2former_ext.data.image_io import check_size, read_labels, read_panoptic
-from mask2former_ext.data.sets.published import thing_names
+from mask2former_ext.data.sets.published import class_table
 from mask2former_ext.data.targets.masks import panoptic_ids, panoptic_to_semantic
 
 SEMANTIC_FILE = "sem_seg_file_name"
@@ -217,9 +218,10 @@ def require_pixel_classes(record: Record) -> None:
 
 
 def has_things(dataset_name: str) -> bool:
-    return bool(thing_names(MetadataCatalog.get(dataset_name)))
+    table = class_table(dataset_name)
+    return table is not None and bool(table.things)
 
 
 def ignore_label_of(cfg: CfgNode) -> int:
     """The label that means "no class" in the files of the first training set."""
-    return MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("ignore_label", 255)
+    return (classes_of(cfg) or ClassTable).ignore_label

@@ -88,7 +88,10 @@ every_mask_classifier = pytest.mark.parametrize("name", [name for name in MODELS
 
 @pytest.fixture(autouse=True)
 def _metadata():
+    names = [f"a {k}" for k in range(NUM_CLASSES)]
     MetadataCatalog.get(DATASET).set(
+        thing_classes=names,
+        stuff_classes=names,
         thing_dataset_id_to_contiguous_id={i: i for i in range(NUM_THINGS)},
         stuff_dataset_id_to_contiguous_id={i: i for i in range(NUM_CLASSES)},
         ignore_label=IGNORED,

@@ -34,8 +34,6 @@ GUESSED_WITH_REASON = {
     ("mask2former_ext/engine/trainer.py", "tasks"): "an evaluator of the user's script, which declares nothing",
     ("mask2former_ext/inference/video.py", "strerror"): "an exception of any library",
     ("mask2former_ext/layers/timm_backbone.py", "output_fmt"): "a network of timm, most of which do not say it",
-    ("mask2former_ext/models/pixel_classifier.py", "ignore_label"): "Detectron2's Metadata",
-    ("mask2former_ext/models/mask_classifier.py", "thing_dataset_id_to_contiguous_id"): "Detectron2's Metadata",
     ("mask2former_ext/env.py", "__embedded__"): "the real Detectron2 has no such mark",
     ("mask2former_ext/env.py", "sched_getaffinity"): "Linux alone has it",
     ("demo/demo.py", "n_frames"): "of Pillow's images only some have it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mask2former_ext.classes import METADATA_KEY
 from mask2former_ext.config import add_config
 from mask2former_ext.config.checks import check_training
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets, prepare_data, register_all
+from mask2former_ext.data.sets.published import require_class_table
 from mask2former_ext.data.sets.shapes import CATEGORIES
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.data.targets.texts import object_texts
@@ -196,7 +199,8 @@ def test_tasks_do_not_depend_on_the_number_of_workers(root: Path) -> None:
 
 def test_without_a_thing_among_the_classes_no_instances_are_learned(root: Path) -> None:
     cfg = prepared(root, "only_panoptic")
-    MetadataCatalog.get("only_panoptic").thing_dataset_id_to_contiguous_id.clear()
+    nothing_is_a_thing = replace(require_class_table("only_panoptic"), is_thing=(False,) * 9)
+    vars(MetadataCatalog.get("only_panoptic"))[METADATA_KEY] = nothing_is_a_thing
     assert Mapper(cfg, True).target.probabilities == {"semantic": 1 / 3, "panoptic": 1 / 3}
     assert "semantic 0.50, panoptic 0.50; no truth for instance: left out" in banner(cfg, eval_only=False)
 

@@ -21,7 +21,7 @@ _POSITIONS = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed")
 
 
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
-    """Trainable parameters, each once, grouped by (learning rate, weight decay).
+    """Trainable parameters, each once, grouped by (learning rate, weight decay); one empty group if there are none.
 
     The learning rate is BASE_LR times the factor that the model of `cfg` names (`Contract.learning_rate_factor`). Norms
     take WEIGHT_DECAY_NORM, embeddings WEIGHT_DECAY_EMBED, learned positions none. What is called `bias` learns at
@@ -48,6 +48,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict]:
                 rate *= solver.BIAS_LR_FACTOR
                 decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
             groups.setdefault((rate, decay), []).append(parameter)
+    groups = groups or {(solver.BASE_LR, solver.WEIGHT_DECAY): []}  # PyTorch wants one
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 

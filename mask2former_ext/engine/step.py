@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ class TrainingStep(SimpleTrainer):
     A skipped step is logged with its terms and images and counted as `nonfinite_steps`; `max_nonfinite_steps` of them
     in a row stop training with FloatingPointError. `precision` is the autocast type, float32 for none; float16 scales
     the loss, and a gradient that is not finite counts once the scale has fallen to 1: before that the scale may be why.
+    Without `by_gradient` a step only shows the model the batch.
     All gradients together are scaled down to the norm `max_norm` (None: any); `norm_type` is p of the p-norm.
     """
 
@@ -36,14 +38,16 @@ class TrainingStep(SimpleTrainer):
         max_norm: float | None = None,
         norm_type: float = 2.0,
         max_nonfinite_steps: int = 10,
+        by_gradient: bool = True,
     ):
         super().__init__(model, data_loader, optimizer)
         self.precision = precision
         self.max_norm = float("inf") if max_norm is None else max_norm
         self.norm_type = norm_type
         self.max_nonfinite_steps = max_nonfinite_steps
+        self.by_gradient = by_gradient
         self.skipped_in_a_row = 0
-        self.device_type = next(model.parameters()).device.type
+        self.device_type = next(itertools.chain(model.parameters(), model.buffers())).device.type
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
 
     def run_step(self) -> None:
@@ -54,6 +58,10 @@ class TrainingStep(SimpleTrainer):
         losses, problem = self._losses(batch)
         if not in_all_processes(problem is None, self.device_type):
             self._skip(problem or "another process's loss is not finite", batch)
+            return
+        if not self.by_gradient:
+            self.skipped_in_a_row = 0
+            self._write_metrics(losses, data_time)
             return
         self.optimizer.zero_grad()
         self.scaler.scale(reduce(torch.add, losses.values())).backward()

@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mask2former_ext.config.checks import check_proposals
-from mask2former_ext.contract import ANSWERS, TaskByTask, contract_of
+from mask2former_ext.contract import ANSWERS, Contract, TaskByTask, contract_of
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
@@ -70,6 +70,7 @@ class Trainer(TrainerBase):
             max_norm=full_model_max_norm(cfg),
             norm_type=cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE,
             max_nonfinite_steps=cfg.SOLVER.MAX_NONFINITE_STEPS,
+            by_gradient=contract_of(cfg).trained_by_gradient,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
@@ -106,11 +107,16 @@ class Trainer(TrainerBase):
         self._trainer.run_step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        state = {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        model = _bare(self.model)
+        return {**state, "model": model.resume_state()} if isinstance(model, Contract) else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
+        model = _bare(self.model)
+        if isinstance(model, Contract) and "model" in state_dict:  # which checkpoints of before the contract lack
+            model.load_resume_state(state_dict["model"])
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -175,12 +181,14 @@ class Trainer(TrainerBase):
         return results
 
     def build_hooks(self) -> list[HookBase]:
-        """In this order: a checkpoint holds the scheduler's new state, and what is written holds the evaluation."""
+        """In this order: a checkpoint holds the scheduler's new state, the last one the finished model, and what is
+        written holds the evaluation."""
         cfg, main_process = self.cfg, comm.is_main_process()
         chosen: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(cfg)
             chosen.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
+        chosen.append(_FinishTraining())
         if main_process:
             chosen.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
         chosen.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
@@ -220,6 +228,19 @@ class Trainer(TrainerBase):
         if self.cfg.MODEL.WEIGHTS:
             load_weights(self.checkpointer.model, self._weights)
             self._weights = WeightFile(self.cfg.MODEL.WEIGHTS)  # the tensors need not stay in memory
+
+
+class _FinishTraining(HookBase):
+    """Lets the model end its training (`Contract.finish_training`) after the last step."""
+
+    def after_step(self) -> None:
+        model = _bare(self.trainer.model)
+        if self.trainer.iter + 1 >= self.trainer.max_iter and isinstance(model, Contract):
+            model.finish_training()
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _load_checkpoint(checkpointer: DetectionCheckpointer) -> None:
@@ -279,7 +300,7 @@ def results_table(results: Mapping[str, Any]) -> str:
 
 
 def _distributed(model: nn.Module) -> nn.Module:
-    if comm.get_world_size() == 1:
+    if comm.get_world_size() == 1 or not any(p.requires_grad for p in model.parameters()):
         return model
     on_gpu = next(model.parameters()).device.type == "cuda"
     devices = [comm.get_local_rank()] if on_gpu else None

@@ -113,12 +113,12 @@ class Scripted(nn.Module):
         return {"loss_ce": factor * self.weight.sum(), "loss_mask": 0 * self.weight.sum()}
 
 
-def run_steps(factors: list, **options) -> Scripted:
+def run_steps(factors: list, storage: EventStorage | None = None, **options) -> Scripted:
     model = Scripted()
     batches = [[{"factor": factor, "file_name": f"{index}.jpg"}] for index, factor in enumerate(factors)]
     step = TrainingStep(model, batches, torch.optim.SGD(model.parameters(), lr=1.0), **options)
     model.train()
-    with EventStorage(0) as storage:
+    with storage or EventStorage(0) as storage:
         for step.iter in range(len(factors)):
             storage.iter = step.iter
             step.run_step()
@@ -136,6 +136,18 @@ def test_norm_type_is_the_norm_that_full_model_clipping_bounds(norm_type: float,
     # gradient (6, 6): |6| + |6| = 12, sqrt(72) = 8.49, max 6; of norm 2 it is (1, 1), (sqrt(2), sqrt(2)), (2, 2)
     model = run_steps([6.0], max_norm=2.0, norm_type=norm_type)
     torch.testing.assert_close(model.weight.data, torch.tensor([3 - moved, 4 - moved]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_without_gradient_shows_the_batch_and_changes_nothing():
+    with EventStorage(0) as storage:
+        model = run_steps([6.0], by_gradient=False, storage=storage)
+        assert model.weight.tolist() == [3.0, 4.0] and storage.latest()["total_loss"][0] == 42.0  # 6 (3 + 4)
+
+
+def test_build_optimizer_takes_a_model_without_parameters():
+    optimizer = build_optimizer(solver_config(), nn.ReLU())
+    optimizer.step()
+    assert [group["params"] for group in optimizer.param_groups] == [[]]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "raise", "root"])

@@ -12,6 +12,7 @@ import mask2former_ext
 from mask2former_ext.data import prepare_data, register_all
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, evaluate
+from mask2former_ext.models.mask2former import Mask2Former
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "mask2former" / "tiny.yaml"
 
@@ -65,6 +66,41 @@ def test_a_checkpoint_without_the_trainers_state_is_not_resumed(new_trainer, tmp
     torch.save({"model": torch.load(path, weights_only=True)["model"]}, path)
     with pytest.raises(ValueError, match=r"--resume: .*model_final.pth holds no 'trainer'"):
         new_trainer().resume_or_load(resume=True)
+
+
+class Pupil(Mask2Former):
+    """Counts the steps that it has seen, which no parameter or buffer holds."""
+
+    steps, finished = 0, 0
+
+    def train_batch(self, *batch):
+        self.steps += 1
+        return super().train_batch(*batch)
+
+    def finish_training(self) -> None:
+        self.finished += 1
+
+    def resume_state(self) -> dict:
+        return {"steps": self.steps, "finished": self.finished}
+
+    def load_resume_state(self, state: dict) -> None:
+        self.steps = state["steps"]
+
+
+def test_finish_training_is_called_once_before_the_last_checkpoint(new_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "build_model", staticmethod(Pupil))
+    trainer = new_trainer("SOLVER.MAX_ITER", 2)
+    trainer.train()
+    stored = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)["trainer"]["model"]
+    assert stored == {"steps": 2, "finished": 1} and trainer.model.finished == 1
+
+
+def test_resume_state_comes_back_when_training_goes_on(new_trainer, monkeypatch):
+    monkeypatch.setattr(Trainer, "build_model", staticmethod(Pupil))
+    new_trainer().train()
+    resumed = new_trainer("SOLVER.MAX_ITER", 2)
+    resumed.resume_or_load(resume=True)
+    assert resumed.model.steps == 1
 
 
 def test_norm_type_of_the_configuration_reaches_the_step(new_trainer):

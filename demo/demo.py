@@ -34,7 +34,7 @@ from mask2former_ext.contract import TASKS, answered_tasks
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.folders import open_folder
 from mask2former_ext.inference.commands import configure, demo_model_notice, free_name
-from mask2former_ext.inference.saving import KINDS, Asked, ImageSaver, VideoSaver
+from mask2former_ext.inference.saving import KINDS, ImageSaver, SaveOptions, VideoSaver
 from mask2former_ext.inference.segmentation import check_classes
 from mask2former_ext.inference.threads import read_predict_consume
 from mask2former_ext.inference.video import (
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.config_file is None:
             print(demo_model_notice())
         predictor = m.Predictor(cfg)
-        job = Job(args, predictor, what_is_asked(args, cfg, predictor.classes), output, failures)
+        job = Job(args, predictor, save_options(args, cfg, predictor.classes), output, failures)
         images, videos = find_inputs(args.input, failures)
         cameras = [] if args.webcam is None else [args.webcam]
         done = job.segment_images(images) + sum(job.segment_video(source) for source in [*videos, *cameras])
@@ -133,11 +133,11 @@ def _tell(failures: list[str]) -> None:
         print(f"demo.py: error: {failure}", file=sys.stderr)
 
 
-def what_is_asked(args: argparse.Namespace, cfg: Any, table: Any) -> Asked:
+def save_options(args: argparse.Namespace, cfg: Any, table: Any) -> SaveOptions:
     if "coco" in args.save and not {"instance", "panoptic"} & ({args.task} if args.task else {*answered_tasks(cfg)}):
         if args.task != "all":
             raise ValueError("--save coco holds things: it needs the instance or the panoptic task")
-    return Asked(
+    return SaveOptions(
         save=args.save,
         tasks=None if args.task in (None, "all") else (args.task,),
         side_by_side=args.task == "all",
@@ -173,7 +173,7 @@ class Job:
 
     args: argparse.Namespace
     predictor: Any
-    asked: Asked
+    options: SaveOptions
     output: Path
     failures: list[str]
     names: set[str] = field(default_factory=set)
@@ -182,7 +182,7 @@ class Job:
         """Segment and save the images that can be read; returns their number."""
         if not paths:
             return 0
-        with ImageSaver(self.output, self.asked, self.predictor.classes) as saver:
+        with ImageSaver(self.output, self.options, self.predictor.classes) as saver:
 
             def save(item: tuple[str, Any], result: dict) -> None:
                 path, image = item
@@ -192,7 +192,7 @@ class Job:
             return read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]
 
     def _readable(self, paths: list[str]) -> Iterator[tuple[str, Any]]:
-        """(path, RGB image) of those that can be read; of an animated one the first picture, which is said."""
+        """(path, RGB image) of those that can be read; of an animated one the first picture, with a notice."""
         for path in tqdm(paths, unit="image"):
             try:
                 image = read_image(path, "RGB")
@@ -216,7 +216,7 @@ class Job:
             self.failures.append(str(error))
             return 0
         taken = free_name(name, self.names)
-        with reader, VideoSaver(self.output, taken, reader, self.asked, self.predictor.classes) as saver:
+        with reader, VideoSaver(self.output, taken, reader, self.options, self.predictor.classes) as saver:
             frames = tqdm(reader, total=reader.num_frames, unit="frame", desc=name)
             start = time.perf_counter()
             try:

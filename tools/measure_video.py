@@ -27,7 +27,7 @@ import torch
 from pycocotools import mask as rle_codec
 from scipy.optimize import linear_sum_assignment
 
-from mask2former_ext.inference.saving import Asked, VideoSaver
+from mask2former_ext.inference.saving import SaveOptions, VideoSaver
 from mask2former_ext.inference.video import Frame, VideoReader, import_av, segment_frames
 
 SKY, GROUND = 0, 1
@@ -173,7 +173,8 @@ def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.
         return found
 
     start, processor = time.perf_counter(), time.process_time()
-    with VideoReader(source) as reader, VideoSaver(output, "made", reader, Asked(("overlay", "coco")), None) as saver:
+    options = SaveOptions(("overlay", "coco"))
+    with VideoReader(source) as reader, VideoSaver(output, "synthetic", reader, options, None) as saver:
 
         def consume(frame: Frame, result: dict) -> None:
             saver.save(frame, result)

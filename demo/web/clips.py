@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mask2former_ext.inference.saving import Asked, VideoSaver
+from mask2former_ext.inference.saving import SaveOptions, VideoSaver
 from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av, segment_frames
 from web.limits import Limits, RefusedError
 
@@ -76,10 +76,11 @@ def _stride(name: str, path: Path, limits: Limits) -> int:
 
 
 def _segment(path: Path, every: int, predictor: Any, task: str, threshold: float, limits: Limits) -> Clip:
-    asked = Asked(save=("overlay", "json") + ("coco",) * (task != "semantic"), tasks=(task,), threshold=threshold)
+    save = ("overlay", "json") + ("coco",) * (task != "semantic")
+    options = SaveOptions(save=save, tasks=(task,), threshold=threshold)
     folder = path.parent
     with VideoReader(path, every=every, max_size=limits.max_size) as reader:
-        with VideoSaver(folder, path.name, reader, asked, predictor.classes) as saver:
+        with VideoSaver(folder, path.name, reader, options, predictor.classes) as saver:
             frames = itertools.islice(reader, limits.max_frames)
             predict = lambda images: predictor(images, task=task, threshold=threshold)  # noqa: E731
             num_frames, seconds = segment_frames(frames, predict, saver.save)

@@ -1,4 +1,4 @@
-"""What was found, as COCO json of instances and as YouTube-VIS json of tracks. Memory does not grow with their number.
+"""Segmentations as COCO json of instances and as YouTube-VIS json of tracks. Memory does not grow with their number.
 
 Category ids are those of the data set that the model was trained on, where its classes have them, else numbers from 1.
 """
@@ -63,21 +63,21 @@ class CocoFile(_AnnotationFile):
         super().__init__(path, table)
         self._images: list[dict[str, Any]] = []
 
-    def add(self, file_name: str, found: Mapping[str, Segmentation]) -> None:
-        """An image and what `results.segmentations` found in it."""
-        things = _things_of(found)
+    def add(self, file_name: str, by_task: Mapping[str, Segmentation]) -> None:
+        """An image and what `segmentation.segmentations` gives for it."""
+        things = _things_of(by_task)
         image_id = len(self._images) + 1
         height, width = things.size
         self._images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        for said in _said_of_things(things, lambda k: _category_id(self.table, k)):
-            self._spool.add(image_id, 0, {"image_id": image_id, **said, "iscrowd": 0})
+        for content in _contents_of_things(things, lambda k: _category_id(self.table, k)):
+            self._spool.add(image_id, 0, {"image_id": image_id, **content, "iscrowd": 0})
 
     def _head(self) -> dict[str, Any]:
         return {"images": self._images}
 
     def _annotations(self) -> Iterator[dict[str, Any]]:
-        for number, (_, _, said) in enumerate(self._spool.rows(), start=1):
-            yield {"id": number, **said}
+        for number, (_, _, content) in enumerate(self._spool.rows(), start=1):
+            yield {"id": number, **content}
 
 
 class TrackFile(_AnnotationFile):
@@ -92,13 +92,13 @@ class TrackFile(_AnnotationFile):
         self._frames: list[int] = []
         self._size = (0, 0)
 
-    def add(self, frame: int, found: Mapping[str, Segmentation]) -> None:
-        """A frame, by its number in the source, and what was found in it, with track ids."""
-        things = _things_of(found)
+    def add(self, frame: int, by_task: Mapping[str, Segmentation]) -> None:
+        """A frame, by its number in the source, and its segmentations, with track ids."""
+        things = _things_of(by_task)
         self._size = things.size
-        for said, segment in zip(_said_of_things(things, int), _thing_segments(things), strict=True):
+        for content, segment in zip(_contents_of_things(things, int), _thing_segments(things), strict=True):
             assert segment.track_id is not None, "a video's segments are tracked"
-            self._spool.add(segment.track_id, len(self._frames), said)
+            self._spool.add(segment.track_id, len(self._frames), content)
         self._frames.append(frame)
 
     def _head(self) -> dict[str, Any]:
@@ -114,11 +114,11 @@ class TrackFile(_AnnotationFile):
             lists: dict[str, list[Any]] = {key: [None] * length for key in ("segmentations", "bboxes", "areas")}
             votes: dict[int, float] = {}
             scores = []
-            for _, place, said in self._spool.rows(track_id):
-                lists["segmentations"][place] = said.get("segmentation")
-                lists["bboxes"][place], lists["areas"][place] = said["bbox"], said["area"]
-                votes[said["category_id"]] = votes.get(said["category_id"], 0.0) + said["score"]
-                scores.append(said["score"])
+            for _, place, content in self._spool.rows(track_id):
+                lists["segmentations"][place] = content.get("segmentation")
+                lists["bboxes"][place], lists["areas"][place] = content["bbox"], content["area"]
+                votes[content["category_id"]] = votes.get(content["category_id"], 0.0) + content["score"]
+                scores.append(content["score"])
             category = max(votes, key=lambda k: votes[k])
             category_id = _category_id(self.table, category)
             named = {"id": track_id, "video_id": 1, "category_id": category_id, "iscrowd": 0}
@@ -129,20 +129,20 @@ class _Spool:
     """Rows on disk until they are written in another order."""
 
     def __init__(self) -> None:
-        # "" is a database of its own in a file that vanishes. The thread that fills it is not the one that made it.
+        # "" is a database of its own in a file that vanishes. Another thread than this one fills it.
         self._rows = sqlite3.connect("", check_same_thread=False)
-        self._rows.execute("CREATE TABLE said (owner INTEGER, place INTEGER, content TEXT)")
+        self._rows.execute("CREATE TABLE contents (owner INTEGER, place INTEGER, content TEXT)")
 
     def add(self, owner: int, place: int, content: dict[str, Any]) -> None:
-        self._rows.execute("INSERT INTO said VALUES (?, ?, ?)", (owner, place, json.dumps(content)))
+        self._rows.execute("INSERT INTO contents VALUES (?, ?, ?)", (owner, place, json.dumps(content)))
 
     def owners(self) -> list[int]:
-        self._rows.execute("CREATE INDEX IF NOT EXISTS by_owner ON said (owner, place)")
-        return [owner for (owner,) in self._rows.execute("SELECT DISTINCT owner FROM said ORDER BY owner")]
+        self._rows.execute("CREATE INDEX IF NOT EXISTS by_owner ON contents (owner, place)")
+        return [owner for (owner,) in self._rows.execute("SELECT DISTINCT owner FROM contents ORDER BY owner")]
 
     def rows(self, owner: int | None = None) -> Iterator[tuple[int, int, dict[str, Any]]]:
         chosen = "" if owner is None else "WHERE owner = ?"
-        query = f"SELECT owner, place, content FROM said {chosen} ORDER BY owner, place, rowid"
+        query = f"SELECT owner, place, content FROM contents {chosen} ORDER BY owner, place, rowid"
         for of, place, content in self._rows.execute(query, () if owner is None else (owner,)):
             yield of, place, json.loads(content)
 
@@ -150,9 +150,9 @@ class _Spool:
         self._rows.close()
 
 
-def _things_of(found: Mapping[str, Segmentation]) -> Segmentation:
-    """The instances, or where there are none asked for the panoptic segments."""
-    things = found.get("instance", found.get("panoptic"))
+def _things_of(by_task: Mapping[str, Segmentation]) -> Segmentation:
+    """The instances, or the panoptic segments where the instance task is absent."""
+    things = by_task.get("instance", by_task.get("panoptic"))
     if things is None:
         raise ValueError("COCO json holds things: it needs the instance or the panoptic task")
     return things
@@ -162,21 +162,21 @@ def _thing_segments(things: Segmentation) -> list[Any]:
     return [segment for segment in things.segments if segment.is_thing]
 
 
-def _said_of_things(things: Segmentation, category_id: Callable[[int], int]) -> Iterator[dict[str, Any]]:
-    """Category (what `category_id` makes of its number), box, area, score and RLE of each thing."""
+def _contents_of_things(things: Segmentation, category_id: Callable[[int], int]) -> Iterator[dict[str, Any]]:
+    """Category (`category_id` of its number), box, area, score and RLE of each thing."""
     for place, segment in enumerate(things.segments):
         if not segment.is_thing:
             continue
         x0, y0, x1, y1 = segment.box
-        said: dict[str, Any] = {
+        content: dict[str, Any] = {
             "category_id": category_id(segment.category_id),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "area": (x1 - x0) * (y1 - y0) if segment.area is None else segment.area,
             "score": 1.0 if segment.score is None else segment.score,
         }
         if things.has_masks:
-            said["segmentation"] = encode_mask(things.mask(place))
-        yield said
+            content["segmentation"] = encode_mask(things.mask(place))
+        yield content
 
 
 def _category_id(table: ClassTable | None, number: int) -> int:

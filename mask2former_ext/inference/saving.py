@@ -1,4 +1,4 @@
-"""Write what was found in images and videos: overlays, label files, json, COCO and YouTube-VIS json.
+"""Write the segmentations of images and videos: overlays, label files, json, COCO and YouTube-VIS json.
 
 Of an image NAME: NAME_TASK.png (overlay), NAME_TASK_labels.png (labels), NAME.json (json); of all images coco.json.
 Of a video NAME: NAME_TASK.mp4 (overlay), NAME_TASK_labels/FRAME.png (labels), NAME.jsonl, a line for each frame (json),
@@ -28,8 +28,8 @@ KINDS = ("overlay", "labels", "json", "coco")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be shown and saved. threshold, classes: see `results.segmentations`; alpha, color_by: `draw`."""
+class SaveOptions:
+    """What to show and to save. threshold, classes: see `segmentation.segmentations`; alpha, color_by: see `draw`."""
 
     save: Collection[str] = ("overlay",)
     tasks: Collection[str] | None = None  # None: all that the model answers
@@ -44,34 +44,37 @@ class Asked:
             if kind not in KINDS:
                 raise ValueError(f"'{kind}' cannot be saved; known are {', '.join(KINDS)}")
 
-    def found(self, result: dict, table: ClassTable | None) -> dict[str, Segmentation]:
+    def segmentations_of(self, result: dict, table: ClassTable | None) -> dict[str, Segmentation]:
         return segmentations(result, table, threshold=self.threshold, classes=self.classes, tasks=self.tasks)
 
 
 class ImageSaver:
     """Files of many images in one folder. For a `with` block, which writes coco.json when it ends."""
 
-    def __init__(self, output: Path, asked: Asked, table: ClassTable | None):
-        self.output, self.asked, self.table = output, asked, table
-        self._coco = CocoFile(output / "coco.json", table) if "coco" in asked.save else None
+    def __init__(self, output: Path, options: SaveOptions, table: ClassTable | None):
+        self.output, self.options, self.table = output, options, table
+        self._coco = CocoFile(output / "coco.json", table) if "coco" in options.save else None
 
     def save(self, image: Image, result: dict, name: str, file_name: str) -> None:
         """An image of the file `file_name` and the model's result for it, under `name`."""
-        asked = self.asked
-        found = asked.found(result, self.table)
-        if "overlay" in asked.save:
-            drawn = {t: draw(image, one, alpha=asked.alpha, color_by=asked.color_by) for t, one in found.items()}
-            for task, picture in ({"all": side_by_side(drawn)} if asked.side_by_side else drawn).items():
+        options = self.options
+        by_task = options.segmentations_of(result, self.table)
+        if "overlay" in options.save:
+            drawn = {
+                t: draw(image, segmentation, alpha=options.alpha, color_by=options.color_by)
+                for t, segmentation in by_task.items()
+            }
+            for task, picture in ({"all": side_by_side(drawn)} if options.side_by_side else drawn).items():
                 PillowImage.fromarray(picture).save(self.output / f"{name}_{task}.png")
-        if "labels" in asked.save:
-            for task, one in found.items():
-                _save_labels(one, self.output / f"{name}_{task}_labels.png")
-        if "json" in asked.save:
-            said: dict[str, Any] = {"file_name": file_name, "height": image.shape[0], "width": image.shape[1]}
-            said.update((task, one.content()) for task, one in found.items())
-            (self.output / f"{name}.json").write_text(json.dumps(said), encoding="utf-8")
+        if "labels" in options.save:
+            for task, segmentation in by_task.items():
+                _save_labels(segmentation, self.output / f"{name}_{task}_labels.png")
+        if "json" in options.save:
+            content: dict[str, Any] = {"file_name": file_name, "height": image.shape[0], "width": image.shape[1]}
+            content.update((task, segmentation.content()) for task, segmentation in by_task.items())
+            (self.output / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
         if self._coco is not None:
-            self._coco.add(file_name, found)
+            self._coco.add(file_name, by_task)
 
     def __enter__(self) -> ImageSaver:
         return self
@@ -84,10 +87,12 @@ class ImageSaver:
 
 
 class VideoSaver:
-    """Files of one video or camera. For a `with` block, which ends the files. `notes` says what could not be kept."""
+    """Files of one video or camera. For a `with` block, which ends the files. `notes` lists what could not be kept."""
 
-    def __init__(self, output: Path, name: str, source: VideoReader | Camera, asked: Asked, table: ClassTable | None):
-        self.output, self.name, self.source, self.asked, self.table = output, name, source, asked, table
+    def __init__(
+        self, output: Path, name: str, source: VideoReader | Camera, options: SaveOptions, table: ClassTable | None
+    ):
+        self.output, self.name, self.source, self.options, self.table = output, name, source, options, table
         self.notes: list[str] = []
         self._open = ExitStack()
         self._trackers: dict[str, Tracker] = {}
@@ -95,46 +100,52 @@ class VideoSaver:
         self._writers: dict[str, VideoWriter] = {}
         self._lines: TextIO | None = None
         self._tracks: TrackFile | None = None
-        if "json" in asked.save:
+        if "json" in options.save:
             self._lines = self._open.enter_context((output / f"{name}.jsonl").open("w", encoding="utf-8"))
-        if "coco" in asked.save:
+        if "coco" in options.save:
             self._tracks = self._open.enter_context(TrackFile(output / f"{name}_tracks.json", name, table))
 
     def save(self, frame: Frame, result: dict) -> None:
         """The next frame and the model's result for it."""
-        asked = self.asked
-        found = {
-            task: self._trackers.setdefault(task, Tracker()).update(one, frame.image)
-            for task, one in asked.found(result, self.table).items()
+        options = self.options
+        by_task = {
+            task: self._trackers.setdefault(task, Tracker()).update(segmentation, frame.image)
+            for task, segmentation in options.segmentations_of(result, self.table).items()
         }
-        if "overlay" in asked.save:
-            self._write_pictures(frame, found)
-        if "labels" in asked.save:
-            for task, one in found.items():
+        if "overlay" in options.save:
+            self._write_pictures(frame, by_task)
+        if "labels" in options.save:
+            for task, segmentation in by_task.items():
                 folder = self.output / f"{self.name}_{task}_labels"
                 folder.mkdir(exist_ok=True)
-                _save_labels(one, folder / f"{frame.index:06d}.png")
+                _save_labels(segmentation, folder / f"{frame.index:06d}.png")
         if self._lines is not None:
-            said: dict[str, Any] = {"frame": frame.index, "seconds": frame.seconds}
-            said.update(height=frame.image.shape[0], width=frame.image.shape[1])
-            said.update((task, one.content()) for task, one in found.items())
-            self._lines.write(json.dumps(said) + "\n")
+            content: dict[str, Any] = {"frame": frame.index, "seconds": frame.seconds}
+            content.update(height=frame.image.shape[0], width=frame.image.shape[1])
+            content.update((task, segmentation.content()) for task, segmentation in by_task.items())
+            self._lines.write(json.dumps(content) + "\n")
         if self._tracks is not None:
-            self._tracks.add(frame.index, found)
+            self._tracks.add(frame.index, by_task)
 
-    def _write_pictures(self, frame: Frame, found: dict[str, Segmentation]) -> None:
-        pictures = {task: self._picture(frame.image, task, one) for task, one in found.items()}
-        for task, picture in ({"all": side_by_side(pictures)} if self.asked.side_by_side else pictures).items():
+    def _write_pictures(self, frame: Frame, by_task: dict[str, Segmentation]) -> None:
+        pictures = {task: self._picture(frame.image, task, segmentation) for task, segmentation in by_task.items()}
+        for task, picture in ({"all": side_by_side(pictures)} if self.options.side_by_side else pictures).items():
             if task not in self._writers:
                 path = self.output / f"{self.name}_{task}.mp4"
                 self._writers[task] = self._open.enter_context(VideoWriter(path, self.source))
             self._writers[task].write(picture, frame.pts)
 
-    def _picture(self, image: Image, task: str, found: Segmentation) -> Image:
+    def _picture(self, image: Image, task: str, segmentation: Segmentation) -> Image:
         colors = self._colors.setdefault(task, Colors())
-        asked = self.asked
+        options = self.options
         return draw(
-            image, found, alpha=asked.alpha, color_by=asked.color_by, colors=colors, legend="inside", keep_size=True
+            image,
+            segmentation,
+            alpha=options.alpha,
+            color_by=options.color_by,
+            colors=colors,
+            legend="inside",
+            keep_size=True,
         )
 
     def __enter__(self) -> VideoSaver:
@@ -147,7 +158,7 @@ class VideoSaver:
         self.notes = list(dict.fromkeys(note for writer in self._writers.values() for note in writer.notes))
 
 
-def _save_labels(found: Segmentation, path: Path) -> None:
-    labels = found.labels()
+def _save_labels(segmentation: Segmentation, path: Path) -> None:
+    labels = segmentation.labels()
     if labels is not None:
         PillowImage.fromarray(labels).save(path)

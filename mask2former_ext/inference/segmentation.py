@@ -1,13 +1,14 @@
-"""What a model found in one image, in one form for all tasks: for drawing, label files and json.
+"""The segments of one image, in one form for all tasks: for drawing, label files and json.
 
     result = predictor(image)
-    for task, found in segmentations(result, predictor.classes, threshold=0.5, classes=["car"]).items():
-        found.segments            # what was found: name, score, area, box, ...
-        found.index_map           # (H, W): what lies at a pixel, as its place in `segments` plus 1; 0: nothing
-        found.labels()            # the array of the label file, for PIL.Image.fromarray; None if only boxes are known
-        found.content()           # a list of dicts for json
-        found.mask(i)             # bool (H, W): all pixels of segment i, also those that another one covers
-        visualize.draw(image, found, alpha=0.5)    # the overlay
+    by_task = segmentations(result, predictor.classes, threshold=0.5, classes=["car"])
+    for task, segmentation in by_task.items():
+        segmentation.segments            # name, score, area, box, ... of each
+        segmentation.index_map           # (H, W): what lies at a pixel, as its place in `segments` plus 1; 0: nothing
+        segmentation.labels()            # the array of the label file, for PIL.Image.fromarray; None for boxes alone
+        segmentation.content()           # a list of dicts for json
+        segmentation.mask(i)             # bool (H, W): all pixels of segment i, also those that another one covers
+        drawing.draw(image, segmentation, alpha=0.5)    # the overlay
 
 Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabelled); panoptic, segment ids as
 R + 256 G + 65536 B; instance, the number (from 1) of the instance in `segments`, 0 for none, higher scores on top.
@@ -56,7 +57,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in one image for one task. See the head of this file."""
+    """One image's segments for one task. See the head of this file."""
 
     task: str  # semantic, instance or panoptic
     segments: tuple[Segment, ...]  # instance: best first; semantic: by class; panoptic: in the model's order
@@ -97,25 +98,25 @@ class Segmentation:
         return panoptic_png(values)
 
     def content(self) -> list[dict[str, Any]]:
-        """What json says of each segment: numbers, names, boxes as x, y, width, height, masks of instances as RLE."""
+        """Each segment as json holds it: numbers, names, boxes as x, y, width, height, masks of instances as RLE."""
         return [self._content_of(place, segment) for place, segment in enumerate(self.segments)]
 
     def _content_of(self, place: int, segment: Segment) -> dict[str, Any]:
-        said: dict[str, Any] = {"category_id": segment.category_id, "name": segment.name}
+        content: dict[str, Any] = {"category_id": segment.category_id, "name": segment.name}
         if self.task == "panoptic":
-            said = {"id": segment.id, "isthing": segment.is_thing, **said}
+            content = {"id": segment.id, "isthing": segment.is_thing, **content}
         if segment.track_id is not None:
-            said["track_id"] = segment.track_id
+            content["track_id"] = segment.track_id
         if segment.score is not None:
-            said["score"] = segment.score
+            content["score"] = segment.score
         if segment.area is not None:
-            said["area"] = segment.area
+            content["area"] = segment.area
         if self.task == "instance":
             x0, y0, x1, y1 = segment.box
-            said["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+            content["bbox"] = [x0, y0, x1 - x0, y1 - y0]
             if self.masks is not None:
-                said["segmentation"] = encode_mask(self.masks[place])
-        return said
+                content["segmentation"] = encode_mask(self.masks[place])
+        return content
 
     def tracked(self, track_ids: Sequence[int | None]) -> Segmentation:
         """The same with what each segment is over the frames of a video."""
@@ -131,18 +132,18 @@ def segmentations(
     classes: Collection[str] | None = None,
     tasks: Collection[str] | None = None,
 ) -> dict[str, Segmentation]:
-    """A model's result for one image -> what it found, by task ("semantic", "instance", "panoptic"; those it answers).
+    """A model's result for one image -> its segmentation for each task ("semantic", ...) that it answers.
 
     `table` names the classes; without one numbers are shown.
     threshold: instance, the least score (None: 0.5); semantic, a pixel whose best score is lower is unlabelled (None:
     none is); panoptic segments were chosen by the model, see `Predictor`, and those with a lower score are left out.
-    classes: names of those to keep (case does not matter); None: all. tasks: the ones asked for; None: all.
+    classes: names of those to keep (case does not matter); None: all. tasks: the ones wanted; None: all.
     Raises ValueError for a class that `table` does not know (see `check_classes`).
     """
     if classes is not None:
         classes = check_classes(classes, table)
     return {
-        task: _FOUND[task](result[key], table, threshold, classes)
+        task: _CONVERTERS[task](result[key], table, threshold, classes)
         for task, key in ANSWERS.items()
         if key in result and (tasks is None or task in tasks)
     }
@@ -253,8 +254,8 @@ def panoptic_segmentation(
 
     Segments that have no pixel are kept: of a truth they may be covered.
     """
-    ids, told = np.asarray(torch.as_tensor(panoptic_seg[0]).cpu()), panoptic_seg[1]
-    named = [(s, name_of(table, s["category_id"], bool(s.get("isthing", False)))) for s in told]
+    ids, listed = np.asarray(torch.as_tensor(panoptic_seg[0]).cpu()), panoptic_seg[1]
+    named = [(s, name_of(table, s["category_id"], bool(s.get("isthing", False)))) for s in listed]
     kept = [
         (s, name)
         for s, name in named
@@ -270,7 +271,7 @@ def panoptic_segmentation(
     return Segmentation("panoptic", tuple(segments), index_map)
 
 
-_FOUND: dict[str, Callable[..., Segmentation]] = {
+_CONVERTERS: dict[str, Callable[..., Segmentation]] = {
     "semantic": semantic_segmentation,
     "instance": instance_segmentation,
     "panoptic": panoptic_segmentation,

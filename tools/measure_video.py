@@ -56,7 +56,7 @@ class Shape:
             cv2.fillPoly(canvas, [np.array([[x, y - r], [x - r, y + r], [x + r, y + r]])], value)
 
 
-def made_frames(
+def synthetic_frames(
     length: int, size: tuple[int, int] = (480, 640), num_shapes: int = 8, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, dict, dict[int, int]]]:
     """Per frame: RGB image (H, W, 3), what a perfect model answers (panoptic), segment id -> identity of each thing."""
@@ -138,7 +138,7 @@ def write_video(path: Path, length: int, **options: Any) -> None:
     av = import_av()
     with av.open(str(path), "w") as output:
         stream: Any = None
-        for image, _, _ in made_frames(length, **options):
+        for image, _, _ in synthetic_frames(length, **options):
             if stream is None:
                 stream = output.add_stream("libx264", rate=Fraction(25), options={"preset": "ultrafast"})
                 stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
@@ -150,7 +150,7 @@ def tracked_pairs(tracks: Path, length: int, **options: Any) -> list[tuple[int, 
     """(true identity, track id) of each thing in each frame, as YouTube-VIS json tells them."""
     annotations = json.loads(tracks.read_text())["annotations"]
     pairs = []
-    for frame, (_, answer, identity_of) in enumerate(made_frames(length, **options)):
+    for frame, (_, answer, identity_of) in enumerate(synthetic_frames(length, **options)):
         ids = answer["panoptic_seg"][0].numpy()
         for track in annotations:
             if track["segmentations"][frame] is not None:
@@ -161,20 +161,20 @@ def tracked_pairs(tracks: Path, length: int, **options: Any) -> list[tuple[int, 
 
 def segmented(source: Path, output: Path, length: int, model_seconds: float = 0.0, **options: Any) -> dict[str, float]:
     """Run the synthetic video with a perfect segmenter through all of it; returns what was measured."""
-    answers = made_frames(length, **options)
+    answers = synthetic_frames(length, **options)
     memory: list[float] = []
     spent = [0.0]
 
     def predict(images: list) -> list[dict]:
         start = time.thread_time()
-        found = [next(answers)[1] for _ in images]
+        results = [next(answers)[1] for _ in images]
         spent[0] += time.thread_time() - start  # making the truth is no part of what a video costs
         time.sleep(model_seconds * len(images))
-        return found
+        return results
 
     start, processor = time.perf_counter(), time.process_time()
-    options = SaveOptions(("overlay", "coco"))
-    with VideoReader(source) as reader, VideoSaver(output, "synthetic", reader, options, None) as saver:
+    files = SaveOptions(("overlay", "coco"))
+    with VideoReader(source) as reader, VideoSaver(output, "synthetic", reader, files, None) as saver:
 
         def consume(frame: Frame, result: dict) -> None:
             saver.save(frame, result)
@@ -214,7 +214,7 @@ def main() -> None:
     source = args.output / "source.mp4"
     write_video(source, args.frames, **options)
     measured = segmented(source, args.output, args.frames, args.model_ms / 1000, **options)
-    measured["IDF1"] = idf1(tracked_pairs(args.output / "made_tracks.json", args.frames, **options))
+    measured["IDF1"] = idf1(tracked_pairs(args.output / "synthetic_tracks.json", args.frames, **options))
     for name, value in measured.items():
         print(f"{name:24} {value:.3f}")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
-from measure_video import GROUND, SKY, idf1, made_frames, segmented, tracked_pairs, write_video
+from measure_video import GROUND, SKY, idf1, synthetic_frames, segmented, tracked_pairs, write_video
 
 from mask2former_ext.inference.segmentation import instance_segmentation, panoptic_segmentation
 from mask2former_ext.inference.tracking import Tracker
@@ -114,7 +114,7 @@ def test_boxes_without_masks_are_tracked():
 def followed(length: int, **options) -> tuple[list[tuple[int, int]], dict[int, set[int]]]:
     """((identity, track id) of each thing in each frame, track ids of each stuff class)."""
     tracker, pairs, stuff = Tracker(), [], {SKY: set(), GROUND: set()}
-    for image, answer, identity_of in made_frames(length, **options):
+    for image, answer, identity_of in synthetic_frames(length, **options):
         for segment in tracker.update(panoptic_segmentation(answer["panoptic_seg"], None), image).segments:
             if segment.is_thing:
                 pairs.append((identity_of[segment.id], segment.track_id))

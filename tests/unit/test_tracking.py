@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
-from measure_video import GROUND, SKY, idf1, synthetic_frames, segmented, tracked_pairs, write_video
+from measure_video import GROUND, SKY, idf1, segmented, synthetic_frames, tracked_pairs, write_video
 
 from mask2former_ext.inference.segmentation import instance_segmentation, panoptic_segmentation
 from mask2former_ext.inference.tracking import Tracker

@@ -70,8 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--confidence-threshold",
         type=float,
         metavar="X",
-        help="instance: least score (default 0.5); panoptic: least class probability of a segment, or score of a thing"
-        " (default: the configuration's); semantic: a pixel whose best score is lower is unlabelled (default: none)",
+        help="least score, 0 to 1, of an instance (default: 0.5), of a panoptic segment (default: the configuration's)"
+        " and of a pixel's best class (default: 0)",
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="leave out all other classes")
     parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the masks, 0 to 1 (default: %(default)s)")
@@ -154,14 +154,14 @@ def find_inputs(inputs: list[str], failures: list[str]) -> tuple[list[str], list
     for entry in inputs:
         if Path(entry).is_dir():
             known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-            found = sorted(str(path) for path in Path(entry).iterdir() if path.suffix.lower() in known)
+            files = sorted(str(path) for path in Path(entry).iterdir() if path.suffix.lower() in known)
         elif Path(entry).exists():
-            found = [entry]
+            files = [entry]
         else:
-            found = sorted(glob.glob(entry, recursive=True))
-        if not found:
+            files = sorted(glob.glob(entry, recursive=True))
+        if not files:
             failures.append(f"{entry}: no image or video there")
-        paths.extend(found)
+        paths.extend(files)
     paths = list(dict.fromkeys(paths))
     videos = [path for path in paths if Path(path).suffix.lower() in VIDEO_SUFFIXES]
     return [path for path in paths if path not in videos], videos

@@ -35,8 +35,9 @@ class Request:
 
     tasks: of those that the model answers, these alone (a model may answer others along with them); None: all. A model
     that reads a task answers each of `tasks` under its own; for None it reads the `task` of its inputs.
-    threshold, in [0, 1]: least score of an instance, least class probability of a panoptic segment; None: the
-    configuration's.
+    threshold, in [0, 1]: the least score of what is answered. It is the score of an instance, the class probability of
+    a panoptic segment (of a model that numbers things and stuff apart: the score of a thing), and of a pixel the score
+    of its best class: below it the pixel is unlabeled where the answer is drawn or saved. None: `default_threshold`.
     """
 
     tasks: tuple[str, ...] | None = None

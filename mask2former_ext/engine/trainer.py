@@ -266,7 +266,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:
     """Score MODEL.WEIGHTS, or with `resume` OUTPUT_DIR's last checkpoint, on DATASETS.TEST."""
     check_proposals(cfg)
     check_datasets(cfg, eval_only=True)
-    checkpointer = DetectionCheckpointer(nn.Module(), cfg.OUTPUT_DIR)  # is asked for the file alone
+    checkpointer = DetectionCheckpointer(nn.Module(), cfg.OUTPUT_DIR)  # it only tells which file is the last
     has_checkpoint = resume and checkpointer.has_checkpoint()
     weights = WeightFile(checkpointer.get_checkpoint_file() if has_checkpoint else cfg.MODEL.WEIGHTS)
     if not weights.path:

@@ -3,7 +3,7 @@
 result = predictor(image)
 result                        # in a notebook: the picture; at a prompt: what was found, in a few lines
 result.draw("panoptic")       # RGB uint8, for PIL.Image.fromarray or matplotlib
-result.found()["instance"]    # see `results`
+result.found()["instance"]    # see `segmentation`
 result["panoptic_seg"]        # as the model gave it
 """
 
@@ -41,7 +41,7 @@ class Prediction(dict[str, Any]):
     def found(
         self, *, threshold: float | None = None, classes: Collection[str] | None = None
     ) -> dict[str, Segmentation]:
-        """What was found, by task. Options and errors: see `results.segmentations`."""
+        """What was found, by task. Options and errors: see `segmentation.segmentations`."""
         threshold = self.threshold if threshold is None else threshold
         return segmentations(self, self.table, threshold=threshold, classes=classes)
 

@@ -88,9 +88,8 @@ class Predictor:
     ) -> Any:
         """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> a `Prediction`, or a list of them.
 
-        task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: in [0, 1], for
-        this call in the place of the configuration's: least score of an instance, least class probability of a panoptic
-        segment (of a model that numbers things and stuff apart: least score of a thing, in all that it answers).
+        task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: see
+        `contract.Request`.
         Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
         """
         if isinstance(images, np.ndarray):

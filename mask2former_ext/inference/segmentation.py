@@ -135,8 +135,7 @@ def segmentations(
     """A model's result for one image -> its segmentation for each task ("semantic", ...) that it answers.
 
     `table` names the classes; without one numbers are shown.
-    threshold: instance, the least score (None: 0.5); semantic, a pixel whose best score is lower is unlabelled (None:
-    none is); panoptic segments were chosen by the model, see `Predictor`, and those with a lower score are left out.
+    threshold: see `contract.Request`; None: 0.5 for instances, else all that the model has left.
     classes: names of those to keep (case does not matter); None: all. tasks: the ones wanted; None: all.
     Raises ValueError for a class that `table` does not know (see `check_classes`).
     """

@@ -29,7 +29,7 @@ KINDS = ("overlay", "labels", "json", "coco")
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """What to show and to save. threshold: see `contract.Request`; classes: `segmentations`; alpha, color_by: `draw`."""
+    """What to show and save. threshold: see `contract.Request`; classes: `segmentations`; alpha, color_by: `draw`."""
 
     save: Collection[str] = ("overlay",)
     tasks: Collection[str] | None = None  # None: all that the model answers

@@ -1,4 +1,4 @@
-"""Identities over the frames of made videos whose truth is known, and memory over their length."""
+"""Identities over the frames of synthetic videos whose truth is known, and memory over their length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mask2former_ext.inference.segmentation import instance_segmentation, panopt
 from mask2former_ext.inference.tracking import Tracker
 
 SIZE = (60, 80)
-SMALL = {"size": (120, 160), "num_shapes": 6}  # of made videos
+SMALL = {"size": (120, 160), "num_shapes": 6}  # of synthetic videos
 
 
 def panoptic(*shapes: tuple[int, tuple[int, int, int, int], bool]):
@@ -144,7 +144,7 @@ def test_a_tracker_forgets():
 
 @pytest.fixture(scope="module")
 def many_frames(tmp_path_factory):
-    """A made video of 300 frames, segmented perfectly and tracked: its folder, what was measured."""
+    """A synthetic video of 300 frames, segmented perfectly and tracked: its folder, what was measured."""
     pytest.importorskip("av")
     folder = tmp_path_factory.mktemp("many_frames")
     write_video(folder / "in.mp4", 300, **SMALL)
@@ -161,4 +161,4 @@ def test_a_video_of_many_frames_is_read_tracked_and_written_in_flat_memory(many_
 @pytest.mark.slow
 def test_identities_are_kept_over_300_frames_of_a_file(many_frames):
     folder, _ = many_frames
-    assert idf1(tracked_pairs(folder / "made_tracks.json", 300, **SMALL)) >= 0.9
+    assert idf1(tracked_pairs(folder / "synthetic_tracks.json", 300, **SMALL)) >= 0.9

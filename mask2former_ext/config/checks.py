@@ -61,6 +61,21 @@ def use_available_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
+def adapt(cfg: CfgNode, training: bool) -> None:
+    """Set, in place, what this machine cannot do otherwise, and warn of it and of values that have no effect.
+
+    Called once a log is there to hold the warnings.
+    """
+    use_available_device(cfg)
+    if training and cfg.SOLVER.WARMUP_ITERS >= cfg.SOLVER.MAX_ITER:
+        logger.warning(
+            "SOLVER.WARMUP_ITERS %d is not below SOLVER.MAX_ITER %d: the schedule never ends its warm-up",
+            cfg.SOLVER.WARMUP_ITERS,
+            cfg.SOLVER.MAX_ITER,
+        )
+    tell_unread(cfg)
+
+
 def tell_unread(cfg: CfgNode) -> None:
     """Warn of each key of Detectron2 that is set to something else than its default, and that nothing here reads."""
     defaults = get_cfg()

@@ -14,7 +14,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import add_import_option, import_own_files, load_config
-from mask2former_ext.config.checks import check_model, check_training, tell_unread, use_available_device
+from mask2former_ext.config.checks import adapt, check_model, check_training
 from mask2former_ext.contract import answered_tasks, contract_of
 from mask2former_ext.data import class_table, learned_classes, prepare_data, records_of
 from mask2former_ext.data.targets.table import target_kind
@@ -40,35 +40,31 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if not args.config_file:
         raise ValueError("--config-file names the configuration and must be given")
     import_own_files(vars(args).get("imports", []))  # absent from a parser of Detectron2's own
-    cfg = load_config(args.config_file, args.opts)
+    cfg, training = load_config(args.config_file, args.opts), not args.eval_only
     check_model(cfg)
-    if not args.eval_only:
+    if training:
         check_training(cfg, comm.get_world_size())
     prepare_data(cfg)
     open_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
-    rank = comm.get_rank()
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="detectron2")
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former_ext", abbrev_name="m2f")
-    use_available_device(cfg)
-    if cfg.SOLVER.WARMUP_ITERS >= cfg.SOLVER.MAX_ITER and not args.eval_only:
-        logger.warning(
-            "SOLVER.WARMUP_ITERS %d is not below SOLVER.MAX_ITER %d: the schedule never ends its warm-up",
-            cfg.SOLVER.WARMUP_ITERS,
-            cfg.SOLVER.MAX_ITER,
-        )
-    tell_unread(cfg)
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
-    if cfg.get("FLOAT32_PRECISION", "") and torch.cuda.is_available():
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
-        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
+    for name in ("fvcore", "detectron2", "mask2former_ext"):
+        short = "m2f" if name == "mask2former_ext" else None
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=short)
+    adapt(cfg, training)
+    _set_up_torch(cfg, training)
     cfg.freeze()
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
             file.write(cfg.dump())
         logger.info("\n%s", banner(cfg, args.eval_only))
     return cfg
+
+
+def _set_up_torch(cfg: CfgNode, training: bool) -> None:
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and training
+    if cfg.get("FLOAT32_PRECISION", "") and torch.cuda.is_available():
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
 def precision(cfg: CfgNode) -> torch.dtype:

@@ -138,15 +138,18 @@ def segment_colors(found: Segmentation, color_by: ColorBy | None = None) -> list
     return [_PALETTE.by_idx(int(slot)).as_hex() for slot in slots]
 
 
-def draw_semantic(image: Image, class_map: NDArray[np.integer], table: ClassTable | None) -> Image:
+def draw_semantic(
+    image: Image, class_map: NDArray[np.integer], table: ClassTable | None, **options: Any
+) -> Image:
     """Colour each pixel by its class and add, below the picture, a legend of the classes present.
 
-    `table` names the classes, here and below; without one numbers are shown.
+    `table` names the classes, here and below; without one numbers are shown. `options`: those of `draw`.
 
     `class_map` (H, W) holds contiguous classes and UNLABELLED, which stays uncoloured. The legend gives each class's
     share of the pixels, largest first.
     """
-    return draw(image, class_map_segmentation(class_map, table, int(class_map.max(initial=0)) + 1))
+    found = class_map_segmentation(class_map, table, int(class_map.max(initial=0)) + 1)
+    return draw(image, found, **options)
 
 
 def draw_instances(
@@ -156,13 +159,14 @@ def draw_instances(
     *,
     min_score: float = 0.5,
     color_by: ColorBy = "instance",
+    **options: Any,
 ) -> Image:
     """Draw the instances that score at least `min_score`, each with its name and score.
 
     `instances` needs pred_classes, scores and pred_masks (N, H, W), or pred_boxes if it has no masks: then these are
     drawn. Where masks overlap the smaller one lies on top.
     """
-    return draw(image, instance_segmentation(instances, table, min_score), color_by=color_by)
+    return draw(image, instance_segmentation(instances, table, min_score), color_by=color_by, **options)
 
 
 def draw_panoptic(
@@ -171,13 +175,14 @@ def draw_panoptic(
     table: ClassTable | None,
     *,
     color_by: ColorBy = "class",
+    **options: Any,
 ) -> Image:
     """Draw each segment with its name and, where it has one, its score.
 
     `panoptic_seg` is what a model returns under that name: ids (H, W), 0 where nothing, and segments with id,
     category_id (contiguous), optionally isthing and score.
     """
-    return draw(image, panoptic_segmentation(panoptic_seg, table), color_by=color_by)
+    return draw(image, panoptic_segmentation(panoptic_seg, table), color_by=color_by, **options)
 
 
 def panoptic_truth(record: Mapping[str, Any]) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:

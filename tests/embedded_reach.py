@@ -17,7 +17,6 @@ from tests.source import python_files
 
 PUBLIC_NAMES = ROOT / "tests" / "house" / "public_names.txt"
 USERS = ("mask2former_ext", "train_net.py", "demo", "tools", "datasets")
-PROTOCOLS = {"exec_module"}  # methods that Python itself calls and no base class has
 
 
 class Source:
@@ -87,7 +86,7 @@ class Reach:
             self.sources[module] = Source(path.read_text(), module, path.name == "__init__.py")
         self.reached: set[tuple[str, str]] = set()
         self.methods: dict[tuple[str, str], dict[str, ast.FunctionDef]] = {}
-        self.words = set(PROTOCOLS)
+        self.words: set[str] = set()
         for source in self.sources.values():
             self.follow(*source.names_in(*_done_at_import(source.tree)))
 

@@ -14,4 +14,4 @@ __version__ = "0.6+embedded"
 __embedded__ = True
 
 if not any(isinstance(finder, LeftOutModules) for finder in sys.meta_path):
-    sys.meta_path.append(LeftOutModules())
+    sys.meta_path.insert(0, LeftOutModules())

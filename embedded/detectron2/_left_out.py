@@ -6,10 +6,10 @@ is an ImportError with the install line. So is importing any other module of Det
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
@@ -21,56 +21,70 @@ INSTALL_LINE = (
 _ROI_HEADS = (
     "BaseKeypointRCNNHead BaseMaskRCNNHead CascadeROIHeads FastRCNNConvFCHead FastRCNNOutputLayers ROIHeads "
     "Res5ROIHeads StandardROIHeads build_box_head build_keypoint_head build_mask_head build_roi_heads "
-    "select_foreground_proposals"
+    "KRCNNConvDeconvUpsampleHead MaskRCNNConvUpsampleHead ROI_BOX_HEAD_REGISTRY ROI_KEYPOINT_HEAD_REGISTRY "
+    " select_foreground_proposals"
 )
-_PROPOSALS = "RPN RRPN StandardRPNHead build_proposal_generator build_rpn_head"
+_PROPOSALS = "RPN RPN_HEAD_REGISTRY RRPN StandardRPNHead build_proposal_generator build_rpn_head"
 _ANCHORS = "ANCHOR_GENERATOR_REGISTRY DefaultAnchorGenerator RotatedAnchorGenerator build_anchor_generator"
 _META_ARCHITECTURES = "FCOS GeneralizedRCNN PanopticFPN ProposalNetwork RetinaNet SemanticSegmentor"
-_BACKBONES = "MViT RegNet SimpleFeaturePyramid SwinTransformer ViT get_vit_lr_decay_rate"
+_BACKBONES = "MViT RegNet ResNetBlockBase SimpleFeaturePyramid SwinTransformer ViT get_vit_lr_decay_rate make_stage"
 _TEST_TIME = "DatasetMapperTTA GeneralizedRCNNWithTTA"
 _DEFORMABLE = "DeformConv ModulatedDeformConv"
-_PROFILERS = "AutogradProfiler TorchMemoryStats TorchProfiler"
+_HOOKS = "AutogradProfiler CallbackHook TorchMemoryStats TorchProfiler"
 
 # module -> its names that are left out. A module without a file of its own here is made up of these stand-ins.
 _TABLE = {
-    "config": "LazyCall LazyConfig instantiate",
+    "config": "LazyCall LazyConfig global_cfg instantiate set_global_cfg",
     "data.benchmark": "DataLoaderBenchmark",
     "data.build": "load_proposals_into_dataset",
     "data.datasets": "load_lvis_json",
     "data.datasets.lvis": "load_lvis_json",
-    "data.detection_utils": "annotations_to_instances_rotated get_fed_loss_cls_weights transform_proposals",
-    "data.transforms": "MinIoURandomCrop",
-    "engine": _PROFILERS,
-    "engine.hooks": _PROFILERS,
+    "data.detection_utils": "annotations_to_instances_rotated build_transform_gen get_fed_loss_cls_weights "
+    "transform_proposals",
+    "data.transforms": "MinIoURandomCrop RandomExtent RandomLighting RandomResize StandardAugInput",
+    "engine": _HOOKS,
+    "engine.defaults": "_highlight _try_get_key",
+    "engine.hooks": _HOOKS,
     "evaluation": "LVISEvaluator PascalVOCDetectionEvaluator RotatedCOCOEvaluator",
     "evaluation.lvis_evaluation": "LVISEvaluator",
     "evaluation.pascal_voc_evaluation": "PascalVOCDetectionEvaluator",
     "evaluation.rotated_coco_evaluation": "RotatedCOCOEvaluator",
-    "layers": f"ASPP CycleBatchNormList ROIAlignRotated batched_nms_rotated nms_rotated {_DEFORMABLE}",
+    "layers": "ASPP BatchNorm2d CycleBatchNormList Linear "
+    f"ROIAlignRotated batched_nms_rotated nms_rotated {_DEFORMABLE}",
     "layers.aspp": "ASPP",
     "layers.batch_norm": "CycleBatchNormList",
     "layers.deform_conv": _DEFORMABLE,
+    "layers.mask_ops": "_paste_masks_tensor_shape pad_masks paste_mask_in_image_old scale_boxes",
     "layers.nms": "batched_nms_rotated nms_rotated",
     "layers.roi_align_rotated": "ROIAlignRotated roi_align_rotated",
     "layers.rotated_boxes": "pairwise_iou_rotated",
+    "layers.wrappers": "BatchNorm2d Linear _NewEmptyTensorOp",
     "model_zoo": "get",
-    "modeling": f"{_ANCHORS} {_BACKBONES} {_META_ARCHITECTURES} {_PROPOSALS} {_ROI_HEADS} {_TEST_TIME}",
+    "modeling": f"{_ANCHORS} {_BACKBONES} {_META_ARCHITECTURES} {_PROPOSALS} {_ROI_HEADS} {_TEST_TIME} poolers",
     "modeling.anchor_generator": _ANCHORS,
     "modeling.backbone": _BACKBONES,
-    "modeling.backbone.resnet": "DeformBottleneckBlock",
-    "modeling.box_regression": "Box2BoxTransformLinear Box2BoxTransformRotated",
+    "modeling.backbone.fpn": "LastLevelP6P7 build_retinanet_resnet_fpn_backbone",
+    "modeling.backbone.resnet": "DeformBottleneckBlock ResNetBlockBase make_stage",
+    "modeling.box_regression": "Box2BoxTransformLinear Box2BoxTransformRotated _dense_box_regression_loss",
     "modeling.meta_arch": _META_ARCHITECTURES,
     "modeling.meta_arch.semantic_seg": "SemSegFPNHead SemanticSegmentor",
-    "modeling.proposal_generator": _PROPOSALS,
-    "modeling.roi_heads": _ROI_HEADS,
+    "modeling.proposal_generator": f"{_PROPOSALS} rpn",
+    "modeling.roi_heads": f"{_ROI_HEADS} keypoint_head mask_head",
     "modeling.test_time_augmentation": _TEST_TIME,
     "projects.deeplab": "DeepLabV3Head DeepLabV3PlusHead",
     "projects.point_rend": "ImplicitPointRendMaskHead PointRendMaskHead PointRendSemSegHead",
-    "projects.point_rend.point_features": "sample_point_labels",
-    "structures": "RotatedBoxes heatmaps_to_keypoints pairwise_iou_rotated",
+    "projects.point_rend.point_features": "get_uncertain_point_coords_on_grid point_sample_fine_grained_features "
+    "sample_point_labels",
+    "solver": "WarmupCosineLR WarmupMultiStepLR",
+    "solver.lr_scheduler": "WarmupCosineLR WarmupMultiStepLR",
+    "structures": "RotatedBoxes heatmaps_to_keypoints pairwise_iou_rotated pairwise_point_box_distance",
     "structures.keypoints": "heatmaps_to_keypoints",
     "structures.rotated_boxes": "RotatedBoxes pairwise_iou",
-    "utils.analysis": "activation_count_operators flop_count_operators",
+    "utils.analysis": "activation_count_operators find_unused_parameters flop_count_operators",
+    "utils.collect_env": "collect_torch_env detect_compute_compatibility get_env_module test_nccl_ops",
+    "utils.env": "_import_file fixup_module_metadata",
+    "utils.testing": "assert_instances_allclose convert_scripted_instances get_model_no_weights get_sample_coco_image",
+    "utils.visualizer": "_PanopticPrediction",
     "utils.video_visualizer": "VideoVisualizer",
 }
 _NAMES = {f"detectron2.{module}": names.split() for module, names in _TABLE.items()}
@@ -95,17 +109,6 @@ class _LeftOut(metaclass=_LeftOutType):
         raise ImportError(left_out_message(cls.left_out_name))
 
 
-def stand_ins(module: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module: stand-ins for the names that the table lists for it."""
-
-    def find(name: str) -> Any:
-        if name not in _NAMES.get(module, ()):
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return stand_in(name, module)
-
-    return find
-
-
 @cache
 def stand_in(name: str, module: str) -> type:
     return _LeftOutType(name, (_LeftOut,), {"left_out_name": f"{module}.{name}", "__module__": module})
@@ -116,15 +119,31 @@ def home_of(name: str) -> str | None:
     return next((f"{module}.{name}" for module, names in _NAMES.items() if name in names), None)
 
 
-class LeftOutModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Last on sys.meta_path: makes up the table's modules, and says of any other `detectron2.*` how to get it."""
-
-    def find_spec(self, fullname: str, *_where: object) -> importlib.machinery.ModuleSpec | None:
-        if not fullname.startswith("detectron2."):
-            return None
-        if fullname not in _NAMES:
-            raise ModuleNotFoundError(left_out_message(fullname), name=fullname)
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+class _Loader(SourceFileLoader):
+    """Gives a module the stand-ins of the table as its `__getattr__`; one without a file has nothing else."""
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__getattr__ = stand_ins(module.__name__)  # type: ignore[method-assign]
+        def find(name: str) -> Any:
+            if name not in _NAMES[module.__name__]:
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return stand_in(name, module.__name__)
+
+        module.__getattr__ = find  # type: ignore[method-assign]
+        if self.path:
+            super().exec_module(module)
+
+
+class LeftOutModules(MetaPathFinder):
+    """First on sys.meta_path: gives `detectron2.*` modules their stand-ins; of an absent one, the install line."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, *_target: object) -> ModuleSpec | None:
+        if not fullname.startswith("detectron2."):
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is None and fullname not in _NAMES:
+            raise ModuleNotFoundError(left_out_message(fullname), name=fullname)
+        if spec is None:
+            return ModuleSpec(fullname, _Loader(fullname, ""), is_package=True)
+        if fullname in _NAMES and spec.origin is not None:
+            spec.loader = _Loader(fullname, spec.origin)
+        return spec

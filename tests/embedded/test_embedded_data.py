@@ -56,7 +56,7 @@ def canonical(value: Any, root: str) -> Any:
 
 def metadata_digest(name: str) -> str:
     root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
-    return hashlib.sha256(repr(canonical(MetadataCatalog.get(name).as_dict(), root)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(canonical(vars(MetadataCatalog.get(name)), root)).encode()).hexdigest()[:16]
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.config.build import configurable
 from detectron2.config.compat import downgrade_config, upgrade_config
 from detectron2.config.node import CfgNode, get_cfg
-
-__getattr__ = stand_ins(__name__)

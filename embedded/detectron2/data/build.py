@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import left_out_message, stand_ins
+from detectron2._left_out import left_out_message
 from detectron2.config import configurable
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
@@ -24,9 +24,6 @@ from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIt
 from .dataset_mapper import DatasetMapper
 from .detection_utils import check_metadata_consistency
 from .samplers import InferenceSampler, RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
-
-__getattr__ = stand_ins(__name__)
-
 
 logger = logging.getLogger(__name__)
 

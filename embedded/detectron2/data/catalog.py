@@ -76,10 +76,6 @@ class Metadata(SimpleNamespace):
         else:
             super().__setattr__(key, value)
 
-    def as_dict(self) -> dict[str, Any]:
-        """A shallow copy of all attributes."""
-        return dict(vars(self))
-
     def set(self, **attributes: Any) -> Metadata:
         for key, value in attributes.items():
             setattr(self, key, value)

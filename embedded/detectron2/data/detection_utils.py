@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from detectron2._left_out import stand_ins
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
@@ -18,9 +17,6 @@ from torch import Tensor
 
 from . import transforms as T
 from .catalog import MetadataCatalog
-
-__getattr__ = stand_ins(__name__)
-
 
 logger = logging.getLogger(__name__)
 

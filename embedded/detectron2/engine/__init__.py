@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.engine.defaults import (
     DefaultPredictor,
     DefaultTrainer,
@@ -22,5 +21,3 @@ from detectron2.engine.hooks import (
 )
 from detectron2.engine.launch import DEFAULT_TIMEOUT, launch
 from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
-
-__getattr__ = stand_ins(__name__)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from detectron2._left_out import stand_ins
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver import LRMultiplier
@@ -23,9 +22,6 @@ from fvcore.common.timer import Timer
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 from torch.optim import Optimizer
-
-__getattr__ = stand_ins(__name__)
-
 
 _logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.layers.batch_norm import FrozenBatchNorm2d, NaiveSyncBatchNorm, get_norm
 from detectron2.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from detectron2.layers.losses import ciou_loss, diou_loss
@@ -20,5 +19,3 @@ from detectron2.layers.wrappers import (
     nonzero_tuple,
     shapes_to_tensor,
 )
-
-__getattr__ = stand_ins(__name__)

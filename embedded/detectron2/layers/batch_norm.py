@@ -8,12 +8,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from detectron2._left_out import stand_ins
 from detectron2.utils import comm
 from fvcore.nn.distributed import differentiable_all_reduce
 from torch import Tensor, nn
-
-__getattr__ = stand_ins(__name__)
 
 
 class FrozenBatchNorm2d(nn.Module):

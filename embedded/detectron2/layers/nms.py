@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
-
-__getattr__ = stand_ins(__name__)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from detectron2._left_out import INSTALL_LINE, stand_ins
+from detectron2._left_out import INSTALL_LINE
 from detectron2.config import CfgNode, get_cfg
-
-__getattr__ = stand_ins(__name__)
 
 _WEIGHTS = "https://dl.fbaipublicfiles.com/detectron2"
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from detectron2._left_out import stand_ins
 from torch import Tensor
-
-__getattr__ = stand_ins(__name__)
 
 
 class Box2BoxTransform:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.structures.boxes import Boxes, BoxMode, pairwise_ioa, pairwise_iou
 from detectron2.structures.image_list import ImageList
 from detectron2.structures.instances import Instances
 from detectron2.structures.keypoints import Keypoints
 from detectron2.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
-
-__getattr__ = stand_ins(__name__)

@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import stand_ins
 from torch import Tensor
-
-__getattr__ = stand_ins(__name__)
 
 
 class Keypoints:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectron2._left_out import left_out_message, stand_ins
+from detectron2._left_out import left_out_message
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .builtin_meta import _get_coco_instances_meta, _lvis_table
-
-__getattr__ = stand_ins(__name__)
 
 
 def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:

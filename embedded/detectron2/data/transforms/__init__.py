@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from fvcore.transforms.transform import (
     BlendTransform,
     CropTransform,
@@ -37,5 +36,3 @@ from .augmentation_impl import (
     ResizeShortestEdge,
 )
 from .transform import ColorTransform, ExtentTransform, PILColorTransform, ResizeTransform, RotationTransform
-
-__getattr__ = stand_ins(__name__)

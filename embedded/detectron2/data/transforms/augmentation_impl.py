@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2._left_out import stand_ins
 from fvcore.transforms.transform import (
     BlendTransform,
     CropTransform,
@@ -23,9 +22,6 @@ from PIL import Image
 
 from .augmentation import Augmentation, _transform_to_aug
 from .transform import ResizeTransform, RotationTransform
-
-__getattr__ = stand_ins(__name__)
-
 
 _SAMPLE_STYLES = ("range", "choice")
 _CROP_TYPES = ("relative_range", "relative", "absolute", "absolute_range")

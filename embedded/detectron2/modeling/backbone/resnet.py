@@ -11,15 +11,12 @@ from typing import Any
 import fvcore.nn.weight_init as weight_init
 import torch
 import torch.nn.functional as F
-from detectron2._left_out import left_out_message, stand_ins
+from detectron2._left_out import left_out_message
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone.backbone import Backbone
 from detectron2.modeling.backbone.build import BACKBONE_REGISTRY
 from torch import Tensor, nn
-
-__getattr__ = stand_ins(__name__)
-
 
 Norm = str | Callable[[int], nn.Module]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import nn
-
-__getattr__ = stand_ins(__name__)
-
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
 SEM_SEG_HEADS_REGISTRY.__doc__ = "Callables of (cfg, input_shape: dict[str, ShapeSpec]) that return a head."

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.utils.registry import Registry
 
 PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
-
-__getattr__ = stand_ins(__name__)

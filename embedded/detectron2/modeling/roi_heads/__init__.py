@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.utils.registry import Registry
 
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
-
-__getattr__ = stand_ins(__name__)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.projects.deeplab.build_solver import build_lr_scheduler
 from detectron2.projects.deeplab.config import add_deeplab_config
 from detectron2.projects.deeplab.resnet import build_resnet_deeplab_backbone
-
-__getattr__ = stand_ins(__name__)

@@ -2,8 +2,5 @@
 
 from __future__ import annotations
 
-from detectron2._left_out import stand_ins
 from detectron2.projects.point_rend.color_augmentation import ColorAugSSDTransform
 from detectron2.projects.point_rend.config import add_pointrend_config
-
-__getattr__ = stand_ins(__name__)

@@ -10,10 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2._left_out import stand_ins
 from torch import Tensor
-
-__getattr__ = stand_ins(__name__)
 
 
 def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:

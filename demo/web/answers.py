@@ -1,6 +1,6 @@
-"""The questions of the web page and their answers, without the page: a file's bytes in, what viewer.js shows out.
+"""Answer the requests of the web page, without the page: a file's bytes in, what viewer.js shows out.
 
-Nothing is written to disk and nothing is remembered. What a person can do wrong comes back as a message.
+Nothing is written to disk and nothing is kept. A mistake of the person comes back as a message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 import mask2former_ext as m
 from mask2former_ext.contract import contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
-from mask2former_ext.inference import drawing as visualize
+from mask2former_ext.inference import drawing
 from mask2former_ext.inference.label_places import label_centres
 from mask2former_ext.inference.segmentation import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
 from mask2former_ext.inference.video import fitted_size, resized
@@ -45,17 +45,17 @@ class NamedBytes(io.BytesIO):
 
 
 class Answerer:
-    """Answers questions about pictures by one of several models."""
+    """Answers requests about pictures by one of several models."""
 
     def __init__(self, predictors: Mapping[str, m.Predictor], limits: Limits):
         self.predictors, self.limits = dict(predictors), limits
 
     def tasks(self, model: str) -> list[str]:
-        """What the model can be asked for."""
+        """The tasks that the model answers."""
         return list(self.predictors[model].tasks)
 
     def default_threshold(self, model: str, task: str) -> float:
-        """The threshold at which the model answers if nobody asks for another."""
+        """The threshold at which the model answers if the request names none."""
         if task == "semantic":
             return 0.0
         if task == "instance":
@@ -64,10 +64,10 @@ class Answerer:
         return contract_of(cfg).default_threshold(task, cfg)
 
     def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
-        """What viewer.js shows: `message` and `error`, and of a file that could be read what was found in it.
+        """What viewer.js shows: `message` and `error`, and of a file that could be read its segments.
 
-        upload: {"name": str, "data": base64}, or None before there is one. The other three are what the page offers,
-        but nothing is taken for granted.
+        upload: {"name": str, "data": base64}, or None before there is one. The page offers only valid values for
+        the other three; a request can hold anything.
         """
         if upload is None:
             return {"error": False, "message": ""}
@@ -83,11 +83,12 @@ class Answerer:
         predictor, start = self.predictors[model], time.perf_counter()
         result = predictor(image, task=task, threshold=threshold)
         seconds = time.perf_counter() - start
-        found = segmentations(result, predictor.classes, threshold=threshold, tasks=[task])[task]
+        segmentation = segmentations(result, predictor.classes, threshold=threshold, tasks=[task])[task]
         height, width = image.shape[:2]
-        count = f"{len(found.segments)} segment" + "s" * (len(found.segments) != 1)
+        count = f"{len(segmentation.segments)} segment" + "s" * (len(segmentation.segments) != 1)
         message = f"{name}, {width} x {height}: {count} ({task}) in {seconds:.2f} s."
-        return {"error": False, "message": message, **shown(image, found), "files": downloads(name, found)}
+        files = downloads(name, segmentation)
+        return {"error": False, "message": message, **shown(image, segmentation), "files": files}
 
     def _check(self, model: Any, task: Any, threshold: Any) -> None:
         if not isinstance(model, str) or model not in self.predictors:
@@ -126,56 +127,57 @@ class Answerer:
         return resized(image, fitted_size(image.shape[:2], self.limits.max_size))
 
 
-def shown(image: NDArray[np.uint8], found: Segmentation) -> dict[str, Any]:
+def shown(image: NDArray[np.uint8], segmentation: Segmentation) -> dict[str, Any]:
     """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments.
 
     Of instances, which may cover each other, also all of each mask (deflated bits, one for each pixel of each).
     """
-    height, width = found.size
+    height, width = segmentation.size
+    colors, centers = drawing.segment_colors(segmentation), name_centers(segmentation)
     segments = [
         {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color, "center": center}
-        for s, color, center in zip(found.segments, visualize.segment_colors(found), name_centers(found), strict=True)
+        for s, color, center in zip(segmentation.segments, colors, centers, strict=True)
     ]
     return {
         "width": width,
         "height": height,
         "segments": segments,
         "picture": _base64(_encoded(image, "JPEG", quality=JPEG_QUALITY)),
-        "map": _deflated(found.index_map.astype("<u2")),
-        "masks": None if found.masks is None else _deflated(np.packbits(found.masks)),
+        "map": _deflated(segmentation.index_map.astype("<u2")),
+        "masks": None if segmentation.masks is None else _deflated(np.packbits(segmentation.masks)),
     }
 
 
-def name_centers(found: Segmentation) -> list[list[float] | None]:
+def name_centers(segmentation: Segmentation) -> list[list[float] | None]:
     """(x, y) of where each segment's name goes, px; None for a segment that is not seen."""
-    seen = [place for place, segment in enumerate(found.segments) if segment.area]
-    centers: list[list[float] | None] = [None] * len(found.segments)
+    seen = [place for place, segment in enumerate(segmentation.segments) if segment.area]
+    centers: list[list[float] | None] = [None] * len(segmentation.segments)
     if not seen:
         return centers
-    table = np.zeros(len(found.segments) + 1, dtype=found.index_map.dtype)
+    table = np.zeros(len(segmentation.segments) + 1, dtype=segmentation.index_map.dtype)
     table[[place + 1 for place in seen]] = np.arange(1, len(seen) + 1)
-    unit = found.size[1] / WIDTH_ON_SCREEN
-    sizes = [(unit * (8 * len(found.segments[place].name) + 50), unit * 22) for place in seen]
-    boxes = [found.segments[place].box for place in seen]
-    for place, center in zip(seen, label_centres(table[found.index_map], boxes, sizes).tolist(), strict=True):
+    unit = segmentation.size[1] / WIDTH_ON_SCREEN
+    sizes = [(unit * (8 * len(segmentation.segments[place].name) + 50), unit * 22) for place in seen]
+    boxes = [segmentation.segments[place].box for place in seen]
+    for place, center in zip(seen, label_centres(table[segmentation.index_map], boxes, sizes).tolist(), strict=True):
         centers[place] = center
     return centers
 
 
-def downloads(name: str, found: Segmentation) -> list[dict[str, str]]:
+def downloads(name: str, segmentation: Segmentation) -> list[dict[str, str]]:
     """Label file and json as links that hold their file."""
-    stem, (height, width), files = PurePosixPath(name).stem, found.size, []
-    labels = found.labels()
+    stem, (height, width), files = PurePosixPath(name).stem, segmentation.size, []
+    labels = segmentation.labels()
     if labels is not None:
         png = _base64(_encoded(labels, "PNG"))
-        files.append(_link("Labels (PNG)", f"{stem}_{found.task}_labels.png", "image/png", png))
-    content = {"file_name": name, "height": height, "width": width, found.task: found.content()}
+        files.append(_link("Labels (PNG)", f"{stem}_{segmentation.task}_labels.png", "image/png", png))
+    content = {"file_name": name, "height": height, "width": width, segmentation.task: segmentation.content()}
     files.append(_link("Segments (json)", f"{stem}.json", "application/json", _base64(json.dumps(content).encode())))
     return files
 
 
 def clip_answer(name: str, task: str, clip: Clip) -> dict[str, Any]:
-    """The answer to a video: the overlay plays on the page, what was found is for taking home."""
+    """The answer to a video: the overlay plays on the page; the other files are links."""
     stem, (height, width) = PurePosixPath(name).stem, clip.size
     each = "" if clip.every == 1 else f", one of {clip.every},"
     message = f"{name}, {width} x {height}: {clip.num_frames} frames{each} ({task}) in {clip.seconds:.1f} s."

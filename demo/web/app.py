@@ -3,9 +3,9 @@
 python demo/web.py                                            the small model that `make demo` trained
 python demo/web.py --config-file F --weights model.pth        your own; both again for each further model
 
-The page answers on this machine alone unless --host says otherwise, loads nothing from anywhere else, and keeps
-nothing: a file travels with each question, from the browser's memory. A picture is never written to disk, a video only
-while it is answered. One question is answered after the other; the rest wait in a queue.
+The page answers on this machine alone unless --host says otherwise. It loads nothing from anywhere else and keeps
+nothing: a file travels with each request, from the browser's memory. A picture is never written to disk; a video is,
+and is removed with the request. One request runs after the other; the rest wait in a queue.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LIMITS = {
 
 
 def build_page(answerer: Answerer) -> gr.Blocks:
-    """The page: what is asked on the left, the answer on the right (below it on a phone)."""
+    """The page: the request on the left, the answer on the right (below it on a phone)."""
     models, limits = list(answerer.predictors), answerer.limits
     tasks = answerer.tasks(models[0])
     taken = f"At most {limits.max_bytes / 1e6:g} MB; of a video {limits.max_seconds:g} seconds."

@@ -1,4 +1,4 @@
-"""What the web page takes, and how it says no."""
+"""What the web page accepts, and the error for the rest."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 class RefusedError(ValueError):
-    """A question that is not answered; the text is for the person who asked."""
+    """A request that is refused; the text is for the person who sent it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one question may hold."""
+    """What one request may hold."""
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000  # of a picture or frame as it comes

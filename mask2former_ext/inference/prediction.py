@@ -1,7 +1,7 @@
 """A model's result for one image, which a notebook can show.
 
 result = predictor(image)
-result                        # in a notebook: the picture; at a prompt: what was found, in a few lines
+result                        # in a notebook: the picture; at a prompt: its segments, in a few lines
 result.draw("panoptic")       # RGB uint8, for PIL.Image.fromarray or matplotlib
 result.found()["instance"]    # see `segmentation`
 result["panoptic_seg"]        # as the model gave it
@@ -41,7 +41,7 @@ class Prediction(dict[str, Any]):
     def found(
         self, *, threshold: float | None = None, classes: Collection[str] | None = None
     ) -> dict[str, Segmentation]:
-        """What was found, by task. Options and errors: see `segmentation.segmentations`."""
+        """The segmentation of each task. Options and errors: see `segmentation.segmentations`."""
         threshold = self.threshold if threshold is None else threshold
         return segmentations(self, self.table, threshold=threshold, classes=classes)
 
@@ -54,23 +54,23 @@ class Prediction(dict[str, Any]):
         alpha: float = 0.5,
         color_by: Literal["class", "instance"] | None = None,
     ) -> NDArray[np.uint8]:
-        """The image with what was found for `task` (None: all that was answered, side by side), RGB uint8.
+        """The image with the segments of `task` drawn over it (None: all tasks, side by side), RGB uint8.
 
         Raises ValueError for a task that the model did not answer.
         """
         from mask2former_ext.inference.drawing import draw, side_by_side  # importing the package imports no drawing
 
-        found = self.found(threshold=threshold, classes=classes)
-        if task is not None and task not in found:
-            raise ValueError(f"task is '{task}', but the model answered {', '.join(found) or 'nothing'}")
-        chosen = found if task is None else {task: found[task]}
-        pictures = {name: draw(self.image, one, alpha=alpha, color_by=color_by) for name, one in chosen.items()}
+        by_task = self.found(threshold=threshold, classes=classes)
+        if task is not None and task not in by_task:
+            raise ValueError(f"task is {task!r}, but the model answered {', '.join(by_task) or 'nothing'}")
+        chosen = by_task if task is None else {task: by_task[task]}
+        pictures = {name: draw(self.image, each, alpha=alpha, color_by=color_by) for name, each in chosen.items()}
         return side_by_side(pictures) if len(pictures) > 1 else next(iter(pictures.values()), np.array(self.image))
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
         lines = [f"Prediction of an image of {height} x {width} pixels (height x width)"]
-        lines += [f"  {task}: {_summary(found)}" for task, found in self.found().items()]
+        lines += [f"  {task}: {_summary(segmentation)}" for task, segmentation in self.found().items()]
         return "\n".join(lines)
 
     def _repr_png_(self) -> bytes:
@@ -80,11 +80,11 @@ class Prediction(dict[str, Any]):
         return file.getvalue()
 
 
-def _summary(found: Segmentation) -> str:
+def _summary(segmentation: Segmentation) -> str:
     """Number of segments and the names of the largest or best, e.g. "2: dog 0.91, cat 0.80"."""
-    segments = list(found.segments)
-    if found.task == "semantic":
-        pixels = found.size[0] * found.size[1]
+    segments = list(segmentation.segments)
+    if segmentation.task == "semantic":
+        pixels = segmentation.size[0] * segmentation.size[1]
         segments.sort(key=lambda segment: -(segment.area or 0))
         named = [f"{segment.name} {(segment.area or 0) / pixels:.0%}" for segment in segments]
     else:

@@ -23,6 +23,8 @@ def prepare_data(cfg: CfgNode, *, trained_on: ClassTable | None = None, needs_da
     tables = [table for table in map(class_table, names) if table is not None]
     frozen = cfg.is_frozen()
     cfg.defrost()
+    if trained_on is not None:
+        trained_on = numbered_for(cfg, trained_on)
     table = trained_on or (numbered_for(cfg, tables[0]) if tables else classes_of(cfg))
     if table is not None:
         cfg.MODEL.CLASSES = CfgNode(table.to_dict(), new_allowed=True)

@@ -54,7 +54,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
-            file.write(cfg.dump())
+            file.write(cfg.dump(default_flow_style=None))
         logger.info("\n%s", banner(cfg, args.eval_only))
     return cfg
 

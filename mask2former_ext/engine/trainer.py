@@ -27,15 +27,16 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mask2former_ext.config.checks import check_proposals
-from mask2former_ext.contract import ANSWERS, Contract, TaskByTask, contract_of
+from mask2former_ext.contract import ANSWERS, Contract, TaskByTask, classes_of, contract_of
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
+from mask2former_ext.engine.checkpointer import Checkpointer
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
 from mask2former_ext.engine.progress import ProgressWriter
 from mask2former_ext.engine.setup import precision
 from mask2former_ext.engine.step import TrainingStep
 from mask2former_ext.evaluation import build_evaluator
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
-from mask2former_ext.safe_reading.weight_files import read_file, tensors_of
+from mask2former_ext.safe_reading.weight_files import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,9 @@ class Trainer(TrainerBase):
             by_gradient=contract_of(cfg).trained_by_gradient,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(
+            self._trainer.model, cfg.OUTPUT_DIR, classes=classes_of(cfg), trainer=weakref.proxy(self)
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -250,7 +253,7 @@ def _load_checkpoint(checkpointer: DetectionCheckpointer) -> None:
     """
     path = checkpointer.get_checkpoint_file()
     content = read_file(PathManager.get_local_path(path))
-    report = load_weights(checkpointer.model, WeightFile(path, tensors_of(content, path)))
+    report = load_weights(checkpointer.model, WeightFile(path, content))
     if report.missing or report.training_only or report.wrong_shape:
         raise ValueError(
             f"--resume: {path} is of another model than the configuration says; resume with the configuration that it "

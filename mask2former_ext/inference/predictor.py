@@ -42,7 +42,7 @@ def _prepared(cfg: CfgNode) -> tuple[CfgNode, WeightFile]:
     check_model(cfg)
     use_available_device(cfg)
     weights = WeightFile(cfg.MODEL.WEIGHTS)
-    prepare_data(cfg, needs_data=False)
+    prepare_data(cfg, trained_on=weights.classes if weights.path else None, needs_data=False)
     return cfg, weights
 
 

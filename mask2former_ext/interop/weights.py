@@ -12,11 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.contract import contract_of
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.foreign_names import (
@@ -26,7 +29,7 @@ from mask2former_ext.interop.foreign_names import (
     timm_feature_name,
 )
 from mask2former_ext.interop.torchvision_rcnn import from_torchvision_rcnn, is_torchvision_rcnn
-from mask2former_ext.safe_reading.weight_files import read_tensor_file
+from mask2former_ext.safe_reading.weight_files import read_file, tensors_of
 
 # Of the backbone's tensors, the share that a file must hold in the right shape; else it is not this backbone's file.
 MIN_BACKBONE_SHARE = 0.75
@@ -54,6 +57,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
     latter, of a Caffe2 ResNet and of torchvision's Mask R-CNN are converted.
     Raises ValueError if the file holds anything but data, FileNotFoundError if there is none.
     """
+    return WeightFile(path).tensors
+
+
+def _read(path: str) -> Any:
+    """What `safe_reading.weight_files.read_file` gives of the file, or of a Hugging Face folder its tensors."""
     if huggingface.is_folder(path):
         return huggingface.read_folder(path)
     try:
@@ -64,26 +72,49 @@ def read_weights(path: str) -> dict[str, Tensor]:
         raise ValueError(f"weights {path}: a folder, but not of a Hugging Face model that can be converted")
     if not os.path.exists(local_path):
         raise FileNotFoundError(f"weights {path}: no such file")
-    state = read_tensor_file(local_path)
-    if is_caffe2(state):
-        return from_caffe2(state)
-    return from_torchvision_rcnn(state) if is_torchvision_rcnn(state) else state
+    return read_file(local_path)
 
 
 class WeightFile:
-    """A weight file that is read when its tensors are first needed, and then not again."""
+    """A weight file that is read when its content is first needed, and then not again."""
 
-    def __init__(self, path: str, tensors: dict[str, Tensor] | None = None):
-        """`tensors`: those of the file at `path`, where somebody has read it already."""
+    def __init__(self, path: str, content: Any = None):
+        """`content`: what `read_file` gave of the file at `path`, where somebody has read it already."""
         self.path = path
-        self._tensors = tensors
+        self._content = content
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name. Errors: see `read_weights`."""
-        if self._tensors is None:
-            self._tensors = read_weights(self.path)
-        return self._tensors
+        return self._parts[0]
+
+    @property
+    def classes(self) -> ClassTable | None:
+        """The classes that the weights were trained on, where a checkpoint of ours says so; None for other files.
+
+        Raises ValueError, naming the file, if they break a rule of `ClassTable`.
+        """
+        return self._parts[1]
+
+    @cached_property
+    def _parts(self) -> tuple[dict[str, Tensor], ClassTable | None]:
+        content, self._content = _read(self.path) if self._content is None else self._content, None
+        state = tensors_of(content, self.path)
+        if is_caffe2(state):
+            state = from_caffe2(state)
+        elif is_torchvision_rcnn(state):
+            state = from_torchvision_rcnn(state)
+        return state, _classes_in(content, self.path)
+
+
+def _classes_in(content: Any, path: str) -> ClassTable | None:
+    known = content.get("classes") if isinstance(content, Mapping) else None
+    if not isinstance(known, Mapping) or "names" not in known:
+        return None
+    try:
+        return ClassTable.from_dict(known)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)

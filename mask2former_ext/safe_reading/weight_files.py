@@ -37,11 +37,6 @@ _READ_ERRORS = (
 )
 
 
-def read_tensor_file(path: str) -> dict[str, Tensor]:
-    """The tensors of a local file by name. Raises ValueError for all but tensors and plain data."""
-    return tensors_of(read_file(path), path)
-
-
 def read_file(path: str) -> Any:
     """All that a local file holds. Raises ValueError for all but tensors and plain data."""
     try:

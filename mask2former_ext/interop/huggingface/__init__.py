@@ -16,6 +16,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mask2former_ext.classes import ClassTable
 from mask2former_ext.interop.config_keys import as_tree
 from mask2former_ext.interop.huggingface import mask2former, maskformer, oneformer
 from mask2former_ext.interop.huggingface.conversion import Conversion
@@ -62,13 +63,22 @@ def read_config(path: str) -> dict[str, Any]:
     config = _read_json(Path(path) / _CONFIG_FILE)
     conversion = CONVERSIONS[config["model_type"]]
     preprocessor = Path(path) / _PREPROCESSOR_FILE
+    names = _class_names(config)
     pairs = {
         "MODEL.META_ARCHITECTURE": conversion.architecture,
         "MODEL.WEIGHTS": os.fspath(path),
+        **({"MODEL.CLASSES": ClassTable(names).to_dict()} if names else {}),
         **conversion.keys(config, path),
         **_input_keys(_read_json(preprocessor) if preprocessor.is_file() else {}),
     }
     return as_tree(list(pairs.items()))
+
+
+def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in `id2label`, by number; () where they are transformers' own stand-ins or do not name every number."""
+    labels = {int(number): name for number, name in config.get("id2label", {}).items()}
+    names = tuple(labels.get(k) or "" for k in range(len(labels)))
+    return () if "" in names or names == tuple(f"LABEL_{k}" for k in range(len(names))) else names
 
 
 def _input_keys(preprocessor: Mapping[str, Any]) -> dict[str, Any]:

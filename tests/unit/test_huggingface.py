@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 
 import mask2former_ext.models  # noqa: F401  # registers the architectures
 from mask2former_ext.config import load_config
+from mask2former_ext.contract import classes_of
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.weights import load_weights
 from mask2former_ext.layers.text_encoder import task_tokens
@@ -156,6 +157,16 @@ def test_the_configuration_counts_classes_and_layers_truly(tmp_path):
     model = load_config(str(tmp_path)).MODEL
     assert (model.MASK_CLASSIFIER.NUM_CLASSES, model.MASK2FORMER.DECODER_LAYERS) == (7, 4)
     assert (model.SWIN.EMBED_DIM, model.SWIN.DEPTHS, model.SWIN.WINDOW_SIZE) == (12, [1, 2, 2, 1], 4)
+
+
+def test_class_names_of_the_folder_are_those_of_the_model(tmp_path):
+    model = random_mask2former("swin")
+    model.save_pretrained(tmp_path)
+    assert not load_config(str(tmp_path)).MODEL.CLASSES  # LABEL_0 is no name
+    model.config.id2label = {k: name for k, name in enumerate("sky dog cat cow car bus tree".split())}
+    model.config.save_pretrained(tmp_path)
+    table = classes_of(load_config(str(tmp_path)))
+    assert table.names == ("sky", "dog", "cat", "cow", "car", "bus", "tree") and table.is_thing == ()
 
 
 def test_a_oneformer_for_inference_is_read_as_one(tmp_path):

@@ -22,7 +22,7 @@ import mask2former_ext as m
 from mask2former_ext.contract import contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.inference import drawing
-from mask2former_ext.inference.label_places import label_centres
+from mask2former_ext.inference.label_places import label_centers
 from mask2former_ext.inference.segmentation import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
 from mask2former_ext.inference.video import fitted_size, resized
 from web.clips import Clip, is_video, segment_clip
@@ -159,7 +159,7 @@ def name_centers(segmentation: Segmentation) -> list[list[float] | None]:
     unit = segmentation.size[1] / WIDTH_ON_SCREEN
     sizes = [(unit * (8 * len(segmentation.segments[place].name) + 50), unit * 22) for place in seen]
     boxes = [segmentation.segments[place].box for place in seen]
-    for place, center in zip(seen, label_centres(table[segmentation.index_map], boxes, sizes).tolist(), strict=True):
+    for place, center in zip(seen, label_centers(table[segmentation.index_map], boxes, sizes).tolist(), strict=True):
         centers[place] = center
     return centers
 

@@ -24,9 +24,9 @@ from PIL import Image as PillowImage
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.data.image_io import read_panoptic
 from mask2former_ext.data.targets.masks import panoptic_ids
-from mask2former_ext.inference.label_places import label_centres
+from mask2former_ext.inference.label_places import label_centers
 from mask2former_ext.inference.segmentation import (
-    UNLABELLED,
+    UNLABELED,
     Segment,
     Segmentation,
     class_map_segmentation,
@@ -35,7 +35,7 @@ from mask2former_ext.inference.segmentation import (
 )
 
 __all__ = [
-    "UNLABELLED",
+    "UNLABELED",
     "Colors",
     "draw",
     "draw_instances",
@@ -48,18 +48,18 @@ __all__ = [
 ]
 
 READABLE_SIDE = 400
-LONGEST_SIDE = 4000  # of a thin image, whose short side would ask for more
+LONGEST_SIDE = 4000  # of a thin image, whose short side alone would need more
 DEFAULT_ALPHA = 0.5
 
-# Okabe and Ito's colours (jfly.uni-koeln.de/color), then Paul Tol's muted scheme (sronpersonalpages.nl/~pault): made to
-# be told apart with any kind of colour vision. A picture of more than 16 classes repeats some; names tell those apart.
+# Okabe and Ito's colors (jfly.uni-koeln.de/color), then Paul Tol's muted scheme (sronpersonalpages.nl/~pault). People
+# with any kind of color vision distinguish them. A picture of more than 16 classes repeats some; the names differ.
 _PALETTE = sv.ColorPalette.from_hex(
     "#E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7 #332288"
     " #88CCEE #117733 #DDCC77 #882255 #44AA99 #CC6677 #999933 #AA4499".split()
 )
 _RGB = np.array([color.as_rgb() for color in _PALETTE.colors], dtype=np.uint8)
 _DARK, _LIGHT = sv.Color(r=0, g=0, b=0), sv.Color(r=255, g=255, b=255)
-_TEXT_COLOURS = sv.ColorPalette(
+_TEXT_COLORS = sv.ColorPalette(
     [_DARK if 299 * c.r + 587 * c.g + 114 * c.b > 128_000 else _LIGHT for c in _PALETTE.colors]
 )
 _GROUNDS = sv.ColorPalette([*_PALETTE.colors, _LIGHT])
@@ -72,7 +72,7 @@ Legend = Literal["below", "inside"]
 
 
 class Colors:
-    """Which colour of the palette each class or each track has, kept over the frames of a video.
+    """Which color of the palette each class or each track has, kept over the frames of a video.
 
     A newcomer gets its own place (number modulo 16), or the next that nobody has had, else the next that nobody has in
     the picture. The last `REMEMBERED` are remembered.
@@ -102,7 +102,7 @@ class Colors:
 
 def draw(
     image: Image,
-    found: Segmentation,
+    segmentation: Segmentation,
     *,
     alpha: float = DEFAULT_ALPHA,
     color_by: ColorBy | None = None,
@@ -110,46 +110,46 @@ def draw(
     legend: Legend = "below",
     keep_size: bool = False,
 ) -> Image:
-    """The image with what was found in it: a new picture, enlarged if the image is small, unless `keep_size`.
+    """The image with its segments drawn over it: a new picture, enlarged if the image is small, unless `keep_size`.
 
     alpha: opacity of the masks, from 0 (outlines alone) to 1. color_by: "class", or "instance" (which is the track in
     a video); None: instances by instance, all else by class. colors: those of the frames before. legend: a semantic
     picture names its classes in a strip below it, with each one's share of the pixels, or in its corner, which leaves
     its size as it is.
-    Raises ValueError if `found` is of another size than the image.
+    Raises ValueError if `segmentation` is of another size than the image.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, but must lie in [0, 1]")
-    if found.size != image.shape[:2]:
-        raise ValueError(f"a mask of {found.size} pixels cannot be drawn on an image of {image.shape[:2]}")
-    slots = (colors or Colors()).slots(_color_keys(found, color_by))
+    if segmentation.size != image.shape[:2]:
+        raise ValueError(f"a mask of {segmentation.size} pixels cannot be drawn on an image of {image.shape[:2]}")
+    slots = (colors or Colors()).slots(_color_keys(segmentation, color_by))
     picture = np.array(image) if keep_size else enlarge(image)
-    if not found.has_masks:
-        return _draw_boxes(picture, found, slots)
-    picture = _paint(picture, found.index_map, slots, alpha)
-    if found.task == "semantic":
-        return _add_legend(picture, found, slots, legend)
-    return _name_segments(picture, found, slots)
+    if not segmentation.has_masks:
+        return _draw_boxes(picture, segmentation, slots)
+    picture = _paint(picture, segmentation.index_map, slots, alpha)
+    if segmentation.task == "semantic":
+        return _add_legend(picture, segmentation, slots, legend)
+    return _name_segments(picture, segmentation, slots)
 
 
-def segment_colors(found: Segmentation, color_by: ColorBy | None = None) -> list[str]:
+def segment_colors(segmentation: Segmentation, color_by: ColorBy | None = None) -> list[str]:
     """The color of each segment as `draw` paints it, as "#rrggbb"."""
-    slots = Colors().slots(_color_keys(found, color_by))
+    slots = Colors().slots(_color_keys(segmentation, color_by))
     return [_PALETTE.by_idx(int(slot)).as_hex() for slot in slots]
 
 
 def draw_semantic(
     image: Image, class_map: NDArray[np.integer], table: ClassTable | None, **options: Any
 ) -> Image:
-    """Colour each pixel by its class and add, below the picture, a legend of the classes present.
+    """Color each pixel by its class and add, below the picture, a legend of the classes present.
 
     `table` names the classes, here and below; without one numbers are shown. `options`: those of `draw`.
 
-    `class_map` (H, W) holds contiguous classes and UNLABELLED, which stays uncoloured. The legend gives each class's
+    `class_map` (H, W) holds contiguous classes and UNLABELED, which stays uncolored. The legend gives each class's
     share of the pixels, largest first.
     """
-    found = class_map_segmentation(class_map, table, int(class_map.max(initial=0)) + 1)
-    return draw(image, found, **options)
+    segmentation = class_map_segmentation(class_map, table, int(class_map.max(initial=0)) + 1)
+    return draw(image, segmentation, **options)
 
 
 def draw_instances(
@@ -214,23 +214,23 @@ def _factor(shape: Sequence[int]) -> int:
     return max(1, min(-(-READABLE_SIDE // min(shape[:2])), LONGEST_SIDE // max(shape[:2])))
 
 
-def _scale(picture: Image, found: Segmentation) -> int:
-    """How much larger the picture is than what was found."""
-    return picture.shape[0] // found.size[0]
+def _scale(picture: Image, segmentation: Segmentation) -> int:
+    """How much larger the picture is than the segmentation."""
+    return picture.shape[0] // segmentation.size[0]
 
 
-def _color_keys(found: Segmentation, color_by: ColorBy | None) -> list[int]:
+def _color_keys(segmentation: Segmentation, color_by: ColorBy | None) -> list[int]:
     if color_by not in (None, "class", "instance"):
         raise ValueError(f"color_by is '{color_by}', but must be 'class' or 'instance'")
     if color_by is None:
-        color_by = "instance" if found.task == "instance" else "class"
-    if color_by == "class" or found.task == "semantic":
-        return [segment.color_key for segment in found.segments]
-    return [place if s.track_id is None else s.track_id - 1 for place, s in enumerate(found.segments)]
+        color_by = "instance" if segmentation.task == "instance" else "class"
+    if color_by == "class" or segmentation.task == "semantic":
+        return [segment.color_key for segment in segmentation.segments]
+    return [place if s.track_id is None else s.track_id - 1 for place, s in enumerate(segmentation.segments)]
 
 
 def _paint(picture: Image, index_map: NDArray[Any], slots: NDArray[np.integer], alpha: float) -> Image:
-    """A copy with each place of the map, enlarged to the picture, filled with its colour, its outline unmixed."""
+    """A copy with each place of the map, enlarged to the picture, filled with its color, its outline unmixed."""
     drawn = picture.copy()
     if len(slots) == 0:
         return drawn
@@ -252,12 +252,12 @@ def _rim(index_map: NDArray[Any], width: int) -> NDArray[np.uint8]:
     return np.asarray(differs & (index_map > 0)).view(np.uint8)
 
 
-def _draw_boxes(picture: Image, found: Segmentation, slots: NDArray[np.integer]) -> Image:
+def _draw_boxes(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer]) -> Image:
     """A copy with each segment's box outlined and its name over it."""
-    segments = found.segments
+    segments = segmentation.segments
     if len(segments) == 0:
         return picture.copy()
-    xyxy = np.array([segment.box for segment in segments]) * float(_scale(picture, found))
+    xyxy = np.array([segment.box for segment in segments]) * float(_scale(picture, segmentation))
     boxes = sv.Detections(xyxy=xyxy, class_id=slots)
     bgr = np.ascontiguousarray(picture[..., ::-1])  # supervision draws in OpenCV's order
     outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(bgr, boxes)
@@ -273,29 +273,29 @@ def _text(segment: Segment) -> str:
     return f"{segment.name}{number}{score}"
 
 
-def _name_segments(picture: Image, found: Segmentation, slots: NDArray[np.integer]) -> Image:
+def _name_segments(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer]) -> Image:
     """Write each segment's name and score where they can be read."""
-    shown = [place for place, segment in enumerate(found.segments) if segment.area]
+    shown = [place for place, segment in enumerate(segmentation.segments) if segment.area]
     if not shown:
         return picture
-    factor = _scale(picture, found)
-    texts = [_text(found.segments[place]) for place in shown]
+    factor = _scale(picture, segmentation)
+    texts = [_text(segmentation.segments[place]) for place in shown]
     sizes = _text_sizes(texts, _font_size(picture))
-    index_map = found.index_map
-    if len(shown) < len(found.segments):
-        table = np.zeros(len(found.segments) + 1, dtype=index_map.dtype)
+    index_map = segmentation.index_map
+    if len(shown) < len(segmentation.segments):
+        table = np.zeros(len(segmentation.segments) + 1, dtype=index_map.dtype)
         table[[place + 1 for place in shown]] = np.arange(1, len(shown) + 1)
         index_map = table[index_map]
-    boxes = [found.segments[place].box for place in shown]
-    centres = factor * label_centres(index_map, boxes, [(w / factor, h / factor) for w, h in sizes])
-    corners = [(x - w / 2, y - h / 2) for (x, y), (w, h) in zip(centres.tolist(), sizes, strict=True)]
+    boxes = [segmentation.segments[place].box for place in shown]
+    centers = factor * label_centers(index_map, boxes, [(w / factor, h / factor) for w, h in sizes])
+    corners = [(x - w / 2, y - h / 2) for (x, y), (w, h) in zip(centers.tolist(), sizes, strict=True)]
     return _write(picture, texts, corners, slots[shown])
 
 
 def _write(
     picture: Image, texts: Sequence[str], corners: Sequence[tuple[float, float]], slots: Sequence[int] | NDArray[Any]
 ) -> Image:
-    """Write each text, its top left corner given, on a ground of its colour, in black or white, into the picture."""
+    """Write each text, its top left corner given, on a ground of its color, in black or white, into the picture."""
     size, (height, width) = _font_size(picture), picture.shape[:2]
     for text, (left, top), slot in zip(texts, corners, slots, strict=True):
         label = _label(text, int(slot), size)
@@ -307,7 +307,7 @@ def _write(
 
 @lru_cache(maxsize=4096)
 def _label(text: str, slot: int, font_size: int) -> Image:
-    """A text on its ground: kept, since writing twenty anew takes longer than all else that is drawn in a frame."""
+    """A text on its ground. It is cached: writing twenty texts takes longer than drawing all the rest of a frame."""
     ground = PillowImage.new("RGB", _text_size(text, font_size), _GROUNDS.by_idx(slot).as_rgb())
     # BOTTOM_LEFT puts a text below the box's bottom left corner.
     place = sv.Detections(xyxy=np.zeros((1, 4)), class_id=np.array([slot]))
@@ -318,7 +318,7 @@ def _label(text: str, slot: int, font_size: int) -> Image:
 def _label_annotator(font_size: int) -> sv.RichLabelAnnotator:
     return sv.RichLabelAnnotator(
         _GROUNDS,
-        text_color=sv.ColorPalette([*_TEXT_COLOURS.colors, _DARK]),
+        text_color=sv.ColorPalette([*_TEXT_COLORS.colors, _DARK]),
         font_size=font_size,
         text_padding=_LABEL_PADDING,
         text_position=sv.Position.BOTTOM_LEFT,
@@ -345,15 +345,16 @@ def _font_size(picture: Image) -> int:
     return max(12, round(picture.shape[1] / 70))
 
 
-def _add_legend(picture: Image, found: Segmentation, slots: NDArray[np.integer], legend: Legend) -> Image:
-    """The names of the classes on grounds of their colours: in a white strip below, or in the corner of the picture."""
-    if not found.segments:
+def _add_legend(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer], legend: Legend) -> Image:
+    """The names of the classes on grounds of their colors: in a white strip below, or in the corner of the picture."""
+    if not segmentation.segments:
         return picture
     if legend == "inside":
-        return _add_names(picture, found, slots)
-    order = sorted(range(len(found.segments)), key=lambda place: -(found.segments[place].area or 0))
-    pixels = found.size[0] * found.size[1]
-    entries = [f"{found.segments[place].name} {_share(found.segments[place].area or 0, pixels)}" for place in order]
+        return _add_names(picture, segmentation, slots)
+    order = sorted(range(len(segmentation.segments)), key=lambda place: -(segmentation.segments[place].area or 0))
+    pixels = segmentation.size[0] * segmentation.size[1]
+    ordered = [segmentation.segments[place] for place in order]
+    entries = [f"{segment.name} {_share(segment.area or 0, pixels)}" for segment in ordered]
     size = _font_size(picture)
     row_height, column_width = size + 4 * _LABEL_PADDING, int(size * (0.62 * max(map(len, entries)) + 1.5))
     columns = max(1, picture.shape[1] // column_width)
@@ -369,9 +370,9 @@ def _share(area: int, pixels: int) -> str:
     return f"{share:.0f}%" if share >= 1 else "<1%"
 
 
-def _add_names(picture: Image, found: Segmentation, slots: NDArray[np.integer]) -> Image:
-    """The names, by class, from the lower left corner upwards, as far as they fit."""
-    names = [segment.name for segment in found.segments]
+def _add_names(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer]) -> Image:
+    """The names, by class, from the lower left corner upward, as far as they fit."""
+    names = [segment.name for segment in segmentation.segments]
     row_height = max(height for _, height in _text_sizes(names, _font_size(picture))) + _LABEL_PADDING
     fitting = names[: int(picture.shape[0] // row_height)]
     corners = [(0.0, picture.shape[0] - (len(fitting) - i) * row_height) for i in range(len(fitting))]

@@ -12,26 +12,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Places are sought on a map of about this many pixels a side: finer ones cost time and move a text by a hair.
+# Places are looked for on a map of about this many pixels a side: a finer one costs time and hardly moves a text.
 _SHORT_SIDE = 160
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 
-def label_centres(
+def label_centers(
     index_map: NDArray[Any], boxes: Sequence[Box], sizes: Sequence[tuple[float, float]]
 ) -> NDArray[np.float64]:
-    """Centres (N, 2) of texts of `sizes` for the segments 1..N of a map (H, W) that lie in `boxes` (x0, y0, x1, y1).
+    """Centers (N, 2) of texts of `sizes` for the segments 1..N of a map (H, W) that lie in `boxes` (x0, y0, x1, y1).
 
-    A text lies around the pixel of its segment that is farthest from the segment's edge, unlike the centre of mass one
-    that lies inside a bent mask; where that is taken by another text, around the farthest one that is free, else near
-    it. A segment that the text would hide gets it above, below or beside itself. Where no place is free texts overlap.
+    A text lies around the pixel of its segment that is farthest from the segment's edge. That pixel lies inside a bent
+    mask, as the center of mass may not. Where another text lies there, it is the farthest free one, else a place near
+    it. A segment that the text would hide gets it above, below or beside itself. Where no place is free, texts overlap.
     """
     step = max(1, min(index_map.shape) // _SHORT_SIDE)
     coarse = np.ascontiguousarray(index_map[::step, ::step])
     room = _distance_to_edge(coarse)
     height, width = index_map.shape
-    centres = np.zeros((len(boxes), 2))
+    centers = np.zeros((len(boxes), 2))
     taken: list[tuple[Point, tuple[float, float]]] = []
     for i in sorted(range(len(boxes)), key=lambda i: _area(boxes[i])):  # the larger, the more places it has
         size = sizes[i]
@@ -42,9 +42,9 @@ def label_centres(
             candidates = [_in_frame(point, size, width, height) for point in _around(around, size)]
             free = (point for point in candidates if not any(_overlap(point, size, *other) for other in taken))
             inside = next(free, candidates[0])
-        centres[i] = inside
+        centers[i] = inside
         taken.append((inside, size))
-    return centres
+    return centers
 
 
 def _distance_to_edge(index_map: NDArray[Any]) -> NDArray[np.float32]:

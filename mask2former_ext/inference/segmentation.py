@@ -35,7 +35,7 @@ from mask2former_ext.contract import ANSWERS
 from mask2former_ext.data.targets.masks import encode_mask, panoptic_png
 
 DEFAULT_INSTANCE_SCORE = 0.5
-UNLABELLED = -1
+UNLABELED = -1
 # Ids up to this are looked up in a table, larger ones (those of panoptic truth) by search.
 _LARGEST_TABLE = 1 << 16
 
@@ -173,7 +173,7 @@ def semantic_segmentation(
 def class_map_segmentation(
     class_map: NDArray[np.integer], table: ClassTable | None, num_classes: int, classes: Collection[str] | None = None
 ) -> Segmentation:
-    """Classes (H, W), UNLABELLED where none -> the regions of the classes present, by class."""
+    """Classes (H, W), UNLABELED where none -> the regions of the classes present, by class."""
     return _regions(class_map + 1, table, num_classes, classes)
 
 

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.inference.coco_files import CocoFile, TrackFile
 from mask2former_ext.inference.drawing import Colors, draw, side_by_side
-from mask2former_ext.inference.label_places import label_centres
+from mask2former_ext.inference.label_places import label_centers
 from mask2former_ext.inference.prediction import Prediction
 from mask2former_ext.inference.segmentation import (
     boxes_of_indices,
@@ -205,7 +205,7 @@ def test_pictures_side_by_side_keep_their_sizes():
 def test_names_lie_in_their_segment_and_not_on_each_other():
     index_map = np.zeros((200, 300), dtype=np.uint8)
     index_map[:, :150], index_map[:, 150:] = 1, 2
-    centres = label_centres(index_map, [(0, 0, 150, 200), (150, 0, 300, 200)], [(80, 16), (80, 16)])
+    centres = label_centers(index_map, [(0, 0, 150, 200), (150, 0, 300, 200)], [(80, 16), (80, 16)])
     assert centres[0, 0] < 150 < centres[1, 0]
     assert all(40 <= x <= 260 and 8 <= y <= 192 for x, y in centres)
 
@@ -213,7 +213,7 @@ def test_names_lie_in_their_segment_and_not_on_each_other():
 def test_a_name_that_would_hide_its_segment_lies_above_it():
     index_map = np.zeros((200, 300), dtype=np.uint8)
     index_map[100:110, 100:110] = 1
-    ((x, y),) = label_centres(index_map, [(100, 100, 110, 110)], [(80, 16)])
+    ((x, y),) = label_centers(index_map, [(100, 100, 110, 110)], [(80, 16)])
     assert (x, y) == (105, 92)
 
 
@@ -222,7 +222,7 @@ def test_names_of_small_things_in_one_place_do_not_overlap():
     boxes = [(100 + 12 * i, 100, 110 + 12 * i, 110) for i in range(4)]
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         index_map[y0:y1, x0:x1] = i + 1
-    centres = label_centres(index_map, boxes, [(60, 16)] * 4)
+    centres = label_centers(index_map, boxes, [(60, 16)] * 4)
     for a in range(4):
         for b in range(a):
             assert abs(centres[a, 0] - centres[b, 0]) >= 60 or abs(centres[a, 1] - centres[b, 1]) >= 16

@@ -100,7 +100,7 @@ def test_panoptic_segments_get_names_of_things_and_stuff(image, written):
 def test_unlabelled_pixels_stay_and_the_legend_tells_shares(image, written):
     class_map = np.zeros(SIZE, dtype=int)
     class_map[:, :100] = 2
-    class_map[:, 400:] = visualize.UNLABELLED
+    class_map[:, 400:] = visualize.UNLABELED
     drawn = draw_semantic(image, class_map, TABLE)
     assert written == ["grass 60%", "sky 20%"]
     assert (drawn[: SIZE[0], 410:] == 128).all()

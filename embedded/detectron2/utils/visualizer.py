@@ -156,13 +156,13 @@ class Visualizer:
         """(H, W) of classes. Numbers that are no class (the ignored label), and classes of fewer pixels than
         `area_threshold`, stay uncolored."""
         from mask2former_ext.classes import from_metadata
-        from mask2former_ext.inference.drawing import UNLABELLED, draw_semantic
+        from mask2former_ext.inference.drawing import UNLABELED, draw_semantic
 
         classes = np.asarray(torch.as_tensor(sem_seg).cpu()).astype(np.int64)
         num_classes = len(self.metadata.get("stuff_classes") or []) or classes.max() + 1
-        classes[(classes >= num_classes) | (classes == self.metadata.get("ignore_label"))] = UNLABELLED
+        classes[(classes >= num_classes) | (classes == self.metadata.get("ignore_label"))] = UNLABELED
         numbers, areas = np.unique(classes, return_counts=True)
-        classes[np.isin(classes, numbers[areas < (area_threshold or 0)])] = UNLABELLED
+        classes[np.isin(classes, numbers[areas < (area_threshold or 0)])] = UNLABELED
         table = from_metadata(self.metadata)
         return self._show(draw_semantic(self.img, classes, table, alpha=alpha, keep_size=True, legend="inside"))
 

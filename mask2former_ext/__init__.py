@@ -10,10 +10,10 @@ package, as `mask2former_ext.evaluation.confusion_matrix`, loads no model.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mask2former_ext.moved import MOVED, keep_old_names
+from mask2former_ext.on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from mask2former_ext import models
@@ -23,30 +23,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Predictor", "add_config", "load_config", "load_model", "models"]
 
+_ROOMS = (
+    *("classes", "config", "contract", "data", "distributed", "engine", "env", "evaluation", "inference", "interop"),
+    *("layers", "losses", "models", "postprocess"),
+)
 _HOME_OF = {
     "Predictor": "inference.predictor",
     "add_config": "config",
     "load_config": "config",
     "load_model": "inference.predictor",
+    **{room: room for room in (*_ROOMS, *MOVED)},
 }
-_ROOMS = {
-    *("config", "contract", "data", "distributed", "engine", "env", "evaluation", "inference", "interop", "layers"),
-    *("losses", "models", "postprocess"),
-}
-
 
 keep_old_names()
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS or name in MOVED:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF, *_ROOMS})
+__getattr__, __dir__ = names_on_demand(__name__, _HOME_OF)

@@ -8,11 +8,12 @@ Nothing happens at import, and no file of a data set is read before its records 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -41,13 +42,17 @@ _BUILTIN_PATHS = ("image_root", "image_dir", "dirname")
 
 Load = Callable[[], list[dict[str, Any]]]
 
+logger = logging.getLogger(__name__)
+_registered: set[str] = set()  # names of what was registered here, which may be moved to another root
+
 
 def register_all(root: str | None = None) -> None:
     """Register the published data sets that Detectron2 lacks, and "shapes_train" and "shapes_val", under `root`.
 
     `root`: their folder; None or "" for the variable DETECTRON2_DATASETS, else "datasets". Detectron2's own data sets
-    are moved there too. What is registered there already stays as it is, but for coco_2017_*_panoptic_separated: these
-    are read from COCO's own files, without the label files that Detectron2 has its users make.
+    are moved there too. What is registered there already, or by somebody else, stays as it is, but for
+    coco_2017_*_panoptic_separated: these are read from COCO's own files, without the label files that Detectron2 has
+    its users make.
     """
     root = data_root(root or "")
     _move_builtin(root)
@@ -138,9 +143,18 @@ def _register(name: str, load: Load, metadata: Mapping[str, Any]) -> None:
     if name in DatasetCatalog.list():
         if MetadataCatalog.get(name).get("image_root") == metadata["image_root"]:
             return
+        if name not in _registered:
+            _tell_kept(name)
+            return
         _forget(name)
+    _registered.add(name)
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(**metadata)
+
+
+@cache
+def _tell_kept(name: str) -> None:
+    logger.warning("data set %s is registered already: that one is used, not ours", name)
 
 
 def _forget(name: str) -> None:

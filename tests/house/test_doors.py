@@ -114,7 +114,7 @@ def test_embedded_imports_only_evaluation_drawing_and_safe_readers():
 IMPORTED = {
     **{f"mask2former_ext.{room}": set(ROOMS) - {"models"} for room in ROOMS if room not in ("cli", "models")},
     "mask2former_ext": set(),
-    "mask2former_ext.contract": {"contract"},
+    "mask2former_ext.contract": {"classes", "contract"},
     "mask2former_ext.classes": {"classes"},
     "mask2former_ext.postprocess": {"postprocess"},
     "mask2former_ext.data": {"data"},

@@ -19,6 +19,7 @@ OWN_NAME = re.compile(r"mask2former[-_]ext", re.IGNORECASE)
 NAMED_WITH_REASON = {
     "mask2former_ext/config/keys.py": "the one list of the models' own keys",
     "mask2former_ext/layers/text_encoder.py": "an error names the extra to install",
+    "tools/write_configuration.py": "the page shows which keys one model shares with another",
     "tools/demo_run.py": "the yaml of make demo",
     "tools/benchmark.py": "each model is timed beside others' of the same name",
     "tools/benchmark_rcnn.py": "each model is timed beside others' of the same name",
@@ -32,6 +33,7 @@ OTHERS = [
 ]
 GUESSED_WITH_REASON = {
     ("mask2former_ext/engine/trainer.py", "tasks"): "an evaluator of the user's script, which declares nothing",
+    ("mask2former_ext/config/own_files.py", "__file__"): "a module of Python itself has none",
     ("mask2former_ext/inference/video.py", "strerror"): "an exception of any library",
     ("mask2former_ext/layers/timm_backbone.py", "output_fmt"): "a network of timm, most of which do not say it",
     ("mask2former_ext/env.py", "__embedded__"): "the real Detectron2 has no such mark",

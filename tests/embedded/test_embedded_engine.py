@@ -29,7 +29,7 @@ from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
-from tests.places import EMBEDDED
+from tests.places import EMBEDDED, ROOT
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="processes without a GPU are tested")
 
@@ -380,3 +380,11 @@ def test_evaluators_serve_a_script_that_has_registered_its_own_swin(tmp_path):
     )
     path = os.pathsep.join(filter(None, sys.path))
     subprocess.run([sys.executable, str(script)], check=True, env={**os.environ, "PYTHONPATH": path})
+
+
+@pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 knows nothing of this package")
+def test_evaluators_and_visualizer_serve_a_script_with_names_of_its_own(tmp_path):
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, str(ROOT / "tests" / "public_style_script.py"), str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["sem_seg 100", "panoptic_seg 100", "bbox 100", "segm 100", "drawn"]

@@ -186,16 +186,16 @@ class Job:
 
             def save(item: tuple[str, Any], result: dict) -> None:
                 path, image = item
-                saver.save(image, result, free_name(Path(path).stem, self.names), path)
+                saver.save(self.predictor.shown(image), result, free_name(Path(path).stem, self.names), path)
 
             predict = lambda group: self._predict([image for _, image in group])  # noqa: E731
             return read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]
 
     def _readable(self, paths: list[str]) -> Iterator[tuple[str, Any]]:
-        """(path, RGB image) of those that can be read; of an animated one the first picture, with a notice."""
+        """(path, image for the predictor) of those that can be read; of an animated one the first picture, noticed."""
         for path in tqdm(paths, unit="image"):
             try:
-                image = read_image(path, "RGB")
+                image = read_image(path, self.predictor.channels)
             except BrokenImageError as error:
                 self.failures.append(str(error))
                 continue

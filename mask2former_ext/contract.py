@@ -29,6 +29,15 @@ UNIFIED = "unified"  # the target kind of a model that reads a task: one of TASK
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 
+def color_places(image_format: str) -> range:
+    """Places of red, green and blue among the channels that INPUT.FORMAT names, in the order in which they stand there.
+
+    "BGRT" -> 0, 1, 2; empty where an image has no colors.
+    """
+    first = max(image_format.find(colors) for colors in ("RGB", "BGR"))
+    return range(first, first + 3) if first >= 0 else range(0)
+
+
 @dataclass(frozen=True)
 class Request:
     """What one call wants of a model; the model itself does not change, so that threads can share it.

@@ -49,7 +49,7 @@ def report(config_file: str, weights: str, overrides: list[str]) -> str:
     cfg = load_config(config_file, overrides)
     use_available_device(cfg)
     prepare_data(cfg)
-    return str(load_weights(build_model(cfg), weights))
+    return str(load_weights(build_model(cfg), weights, cfg.INPUT.FORMAT))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from mask2former_ext.contract import Contract, contract_of
-from mask2former_ext.data.image_io import FORMATS
+from mask2former_ext.data.channels import check_format
 from mask2former_ext.data.targets.table import target_kind_class, target_kind_names
 from mask2former_ext.interop.config_keys import get_key
 
@@ -36,13 +36,25 @@ def check_model(cfg: CfgNode) -> None:
     check_proposals(cfg)
     _check_choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
     _check_choice("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, [name for name, _ in BACKBONE_REGISTRY])
-    _check_choice("INPUT.FORMAT", cfg.INPUT.FORMAT, FORMATS)
+    _check_channels(cfg)
     try:
         device = torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
         raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but must be cpu, cuda or cuda:NUMBER") from error
     if device.type == "cuda" and 0 < torch.cuda.device_count() <= (device.index or 0):
         raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but this machine has {torch.cuda.device_count()} GPUs")
+
+
+def _check_channels(cfg: CfgNode) -> None:
+    """INPUT.FORMAT names channels, and each of them has a mean and a deviation."""
+    check_format(cfg.INPUT.FORMAT)
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        values = list(cfg.MODEL[key])
+        if len(values) != len(cfg.INPUT.FORMAT):
+            raise ValueError(
+                f"MODEL.{key} is {values}, but must hold one number for each of the {len(cfg.INPUT.FORMAT)} channels "
+                f"of INPUT.FORMAT {cfg.INPUT.FORMAT}"
+            )
 
 
 def check_proposals(cfg: CfgNode) -> None:

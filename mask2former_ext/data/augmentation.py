@@ -11,6 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
+from mask2former_ext.contract import color_places
+
 DETR_SIDES = [400, 500, 600]  # shortest sides in pixels to which "detr" resizes before it crops
 
 
@@ -105,9 +107,11 @@ def _flip(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 def _color(cfg: CfgNode) -> ColorAugSSDTransform:
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise ValueError(f"INPUT.COLOR_AUG_SSD needs INPUT.FORMAT RGB or BGR, not {cfg.INPUT.FORMAT}")
-    return ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT)
+    """For the colors; of an image with further channels `data.channels` gives it these alone."""
+    places = color_places(cfg.INPUT.FORMAT)
+    if not places:
+        raise ValueError(f"INPUT.COLOR_AUG_SSD needs colors, but INPUT.FORMAT {cfg.INPUT.FORMAT} has no RGB or BGR")
+    return ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT[places[0] : places[-1] + 1])
 
 
 @contextmanager

@@ -17,16 +17,23 @@ from detectron2.data import DatasetCatalog
 from mask2former_ext.classes import APART
 from mask2former_ext.contract import separates_classes
 from mask2former_ext.data.augmentation import needs_semantic_labels
-from mask2former_ext.data.image_io import check_size, image_size, read_labels, read_panoptic
+from mask2former_ext.data.channels import CHANNEL_FILES
+from mask2former_ext.data.image_io import read_record_image
 from mask2former_ext.data.prepare import learned_classes
 from mask2former_ext.data.separated import separate
 from mask2former_ext.data.sets.published import check_registered, require_class_table
-from mask2former_ext.data.targets.kind import TargetKind, require_pixel_classes
+from mask2former_ext.data.targets.kind import (
+    PANOPTIC_FILE,
+    SEMANTIC_FILE,
+    Source,
+    TargetKind,
+    require_pixel_classes,
+)
 from mask2former_ext.data.targets.masks import check_segment_ids, panoptic_ids
 from mask2former_ext.data.targets.table import target_kind
 
 IMAGES_LOOKED_AT = 4  # of each data set, spread over it
-_FILE_KEYS = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
+_FILE_KEYS = ("file_name", CHANNEL_FILES, PANOPTIC_FILE, SEMANTIC_FILE)
 
 Record = Mapping[str, Any]
 
@@ -49,7 +56,7 @@ def check_datasets(cfg: CfgNode, eval_only: bool = False) -> None:
         kind = target_kind(cfg) if name in train else None
         if kind is not None:
             check_truth(name, records, kind, needs_semantic_labels(cfg))
-        check_records(name, records, () if kind is None else kind.file_keys)
+        check_records(name, records, cfg.INPUT.FORMAT, () if kind is None else kind.file_keys)
 
 
 def check_truth(name: str, records: Sequence[Record], kind: TargetKind, crop_needs_labels: bool) -> None:
@@ -61,7 +68,7 @@ def check_truth(name: str, records: Sequence[Record], kind: TargetKind, crop_nee
     kind.shares(name, records)
 
 
-def check_records(name: str, records: Sequence[Record], more_file_keys: Sequence[str] = ()) -> None:
+def check_records(name: str, records: Sequence[Record], image_format: str, more_file_keys: Sequence[str] = ()) -> None:
     """The records of one registered data set agree with its classes and its files.
 
     `more_file_keys`: keys of a record that name files, beside Detectron2's own.
@@ -74,24 +81,24 @@ def check_records(name: str, records: Sequence[Record], more_file_keys: Sequence
     _check_files(name, records, (*_FILE_KEYS, *more_file_keys))
     step = max(1, len(records) // IMAGES_LOOKED_AT)
     for record in records[::step][:IMAGES_LOOKED_AT]:
-        check_pixels(record, num_labels, classes.ignore_label)
+        check_pixels(record, num_labels, classes.ignore_label, image_format)
 
 
-def check_pixels(record: Record, count: int, ignore_label: int) -> None:
-    """Read one record's files: sizes, the ids of the panoptic PNG against the json's, the labels of the semantic file.
+def check_pixels(record: Record, count: int, ignore_label: int, image_format: str) -> None:
+    """Read one record's files: channels, sizes, the ids of the panoptic PNG against the json's, the semantic labels.
 
     `count`: how many labels there are.
     """
-    size = image_size(record["file_name"])
-    check_size(record["file_name"], size, (record.get("height", size[0]), record.get("width", size[1])), "the json")
-    if "pan_seg_file_name" in record:
-        ids = panoptic_ids(read_panoptic(record["pan_seg_file_name"]))
-        check_size(record["pan_seg_file_name"], ids.shape, size, record["file_name"])
+    source = Source(record, read_record_image(record, image_format))
+    if PANOPTIC_FILE in record:
+        ids = panoptic_ids(source.panoptic_png)
         check_segment_ids(ids, (segment["id"] for segment in record["segments_info"]), record["pan_seg_file_name"])
-    if "sem_seg_file_name" in record:
-        labels = read_labels(record["sem_seg_file_name"])
-        check_size(record["sem_seg_file_name"], labels.shape, size, record["file_name"])
-        wrong = [int(value) for value in np.unique(labels) if value != ignore_label and not 0 <= value < count]
+    if SEMANTIC_FILE in record:
+        wrong = [
+            int(value)
+            for value in np.unique(source.semantic_labels)
+            if value != ignore_label and not 0 <= value < count
+        ]
         if wrong:
             raise ValueError(
                 f"{record['sem_seg_file_name']}: label {wrong[0]} is neither a class (0 to {count - 1}) nor the "
@@ -149,8 +156,9 @@ def _check_files(name: str, records: Sequence[Record], keys: Sequence[str]) -> N
     wanted = defaultdict(set)
     for record in records:
         for key in keys:
-            if key in record:
-                folder, file = os.path.split(record[key])
+            named = record.get(key, ())
+            for path in [named] if isinstance(named, str) else named:
+                folder, file = os.path.split(path)
                 wanted[folder].add(file)
     for folder, files in sorted(wanted.items()):
         try:

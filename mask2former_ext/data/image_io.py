@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("RGB", "BGR", "L")
+from mask2former_ext.data.channels import CHANNEL_FILES, check_format, file_order, in_model_order
+
 # What Pillow raises for a file that is missing, cut off, of no known kind, or larger than its safety limit.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_MODES_OF_CHANNELS = {2: ("LA",), 4: ("RGBA", "RGBX")}  # number of channels -> Pillow's modes that hold them
 _LABEL_MODES = ("1", "L", "P", *_SIXTEEN_BIT)
 
 
@@ -24,23 +26,54 @@ class BrokenImageError(ValueError):
     """A picture or label file that is missing, truncated or of the wrong size."""
 
 
-def read_image(path: str | BinaryIO, image_format: str) -> np.ndarray:
-    """File -> uint8 (H, W, 3) in "RGB" or "BGR" order, or (H, W, 1) for "L"; turned upright as its EXIF says.
+def read_image(path: str | BinaryIO, image_format: str, channel_files: Sequence[str] = ()) -> np.ndarray:
+    """File -> uint8 (H, W, C), its channels in the order of `image_format` (see `data.channels`), upright by its EXIF.
 
-    An alpha channel is dropped; 16-bit gray (0..65535) is scaled to 0..255.
-    Raises BrokenImageError naming the file if it cannot be read, ValueError for an unknown format.
+    The file holds the colors or the gray, and `channel_files` one further channel each, as gray pictures of its size;
+    without these the file holds all channels, in file order: two (gray, alpha) or four (RGB, alpha). RGB, BGR and L
+    are read from any picture, whose alpha channel is dropped, and need no other file.
+    16-bit gray (0..65535) is scaled to 0..255. Raises BrokenImageError naming the file if it cannot be read so,
+    ValueError for a format that breaks the rule, or another number of files than it needs.
     """
-    if image_format not in FORMATS:
-        raise ValueError(f"INPUT.FORMAT is '{image_format}', but must be RGB, BGR or L")
+    check_format(image_format)
+    order = file_order(image_format)
+    base = "RGB" if order.startswith("RGB") else "L"
+    others = len(order) - len(base)
+    if not others:
+        pixels = _read_picture(path, base)
+    elif not channel_files:
+        pixels = _read_all_channels(path, len(order), image_format)
+    elif len(channel_files) == others:
+        planes = [_read_picture(path, base), *(_read_picture(file, "L") for file in channel_files)]
+        for file, plane in zip(channel_files, planes[1:], strict=True):
+            check_size(file, plane.shape[:2], planes[0].shape[:2], str(path))
+        pixels = np.concatenate(planes, axis=2)
+    else:
+        raise ValueError(
+            f"{path}: INPUT.FORMAT {image_format} names {others} channels beside {base}, but there are files for "
+            f"{len(channel_files)}: {', '.join(channel_files)}"
+        )
+    return in_model_order(pixels, image_format)
+
+
+def _read_picture(path: str | BinaryIO, mode: str) -> np.ndarray:
+    """Any picture as uint8 (H, W, 3) for "RGB" or (H, W, 1) for "L"."""
     image = ImageOps.exif_transpose(_load(path))
     if image.mode in _SIXTEEN_BIT:
         image = Image.fromarray(_eight_bit(np.asarray(image), path))
     elif image.mode == "F":
         raise BrokenImageError(f"{path}: floating-point pixels have no known range; store 8 or 16 bits per channel")
-    if image_format == "L":
-        return np.asarray(image.convert("L"))[:, :, None]
-    pixels = np.asarray(image.convert("RGB"))
-    return pixels if image_format == "RGB" else pixels[:, :, ::-1]
+    return np.atleast_3d(np.asarray(image.convert(mode)))
+
+
+def _read_all_channels(path: str | BinaryIO, count: int, image_format: str) -> np.ndarray:
+    image = ImageOps.exif_transpose(_load(path))
+    if image.mode not in _MODES_OF_CHANNELS.get(count, ()):
+        raise BrokenImageError(
+            f"{path}: INPUT.FORMAT {image_format} needs {count} channels of 8 bits, but its mode is {image.mode}; "
+            "further channels may lie in files of their own"
+        )
+    return np.asarray(image)
 
 
 def read_labels(path: str) -> np.ndarray:
@@ -60,10 +93,13 @@ def read_panoptic(path: str) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def image_size(path: str) -> tuple[int, int]:
-    """(height, width) of a picture turned upright. Reads all of it: raises BrokenImageError if it is cut off."""
-    width, height = ImageOps.exif_transpose(_load(path)).size
-    return height, width
+def read_record_image(record: Mapping[str, Any], image_format: str) -> np.ndarray:
+    """The image of a record, of one file or several: see `read_image`. Raises BrokenImageError for another size than
+    the record's `height` and `width`."""
+    image = read_image(record["file_name"], image_format, record.get(CHANNEL_FILES, ()))
+    expected = (record.get("height", image.shape[0]), record.get("width", image.shape[1]))
+    check_size(record["file_name"], image.shape[:2], expected, "the json")
+    return image
 
 
 def check_size(path: str, size: Sequence[int], expected: Sequence[int], source: str) -> None:

@@ -25,7 +25,8 @@ from mask2former_ext.data.augmentation import (
     needs_semantic_labels,
     seeded,
 )
-from mask2former_ext.data.image_io import BrokenImageError, check_size, read_image
+from mask2former_ext.data.channels import ChannelInput
+from mask2former_ext.data.image_io import BrokenImageError, read_record_image
 from mask2former_ext.data.targets.kind import Augmented, Source, TargetKind
 from mask2former_ext.data.targets.table import target_kind
 
@@ -39,9 +40,9 @@ Record = Mapping[str, Any]
 class Mapper:
     """Callable: record -> dict for the model.
 
-    The dict holds `image` uint8 (3, H, W), `height` and `width` of the file, `file_name`, `image_id`. In training also
-    what the target kind builds (see `data.targets`), and `sampling_seed`, from which all randomness of this image at
-    this step follows: the record's own, else drawn.
+    The dict holds `image` uint8 (C, H, W), its channels in the order of INPUT.FORMAT (see `data.channels`), `height`
+    and `width` of the file, `file_name`, `image_id`. In training also what the target kind builds (`data.targets`), and
+    `sampling_seed`, from which all randomness of this image at this step follows: the record's own, else drawn.
     In training a broken file is logged and gives None, so that the loader takes another image.
     """
 
@@ -104,31 +105,25 @@ class Mapper:
             return None
 
     def _test_example(self, record: Record) -> dict[str, Any]:
-        image = self._read_image(record)
+        image = read_record_image(record, self.image_format)
         result = _common_fields(record, image)
         result.update({key: record[key] for key in _PASSED_ON_AT_TEST if key in record})
-        aug_input = T.AugInput(image)
+        aug_input = ChannelInput(image, self.image_format)
         self.augmentations(aug_input)
         result["image"] = _image_tensor(aug_input.image)
         return result
 
     def _train_example(self, record: Record) -> dict[str, Any]:
         kind = self.target.chosen(record)
-        image = self._read_image(record)
+        image = read_record_image(record, self.image_format)
         source = Source(record, image)
         labels = _movable(kind.pixel_classes(source)) if kind.carries_labels or self.crop_needs_labels else None
-        aug_input = T.AugInput(image, sem_seg=labels)
+        aug_input = ChannelInput(image, self.image_format, sem_seg=labels)
         transforms = self.augmentations(aug_input)
         moved = np.array(aug_input.sem_seg, dtype=np.int64) if kind.carries_labels else None
         augmented = Augmented(aug_input.image, moved, transforms, self.padded_side)
         padded = augmented.padded(_image_tensor(augmented.image), IMAGE_PADDING)
         return {**_common_fields(record, image), "image": padded, **kind.build(source, augmented)}
-
-    def _read_image(self, record: Record) -> np.ndarray:
-        image = read_image(record["file_name"], self.image_format)
-        expected = (record.get("height", image.shape[0]), record.get("width", image.shape[1]))
-        check_size(record["file_name"], image.shape[:2], expected, "the json")
-        return image
 
     def _count_broken(self, error: BrokenImageError) -> None:
         with open(self._tally_path, "ab") as tally:

@@ -229,7 +229,7 @@ class Trainer(TrainerBase):
         if resume:
             logger.warning("--resume: OUTPUT_DIR %s has no checkpoint, so training starts anew", self.cfg.OUTPUT_DIR)
         if self.cfg.MODEL.WEIGHTS:
-            load_weights(self.checkpointer.model, self._weights)
+            load_weights(self.checkpointer.model, self._weights, self.cfg.INPUT.FORMAT)
             self._weights = WeightFile(self.cfg.MODEL.WEIGHTS)  # the tensors need not stay in memory
 
 
@@ -275,7 +275,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:
     if not weights.path:
         raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume with a checkpoint in OUTPUT_DIR")
     model = Trainer.build_model(fitted_to(cfg, weights))
-    load_weights(model, weights)
+    load_weights(model, weights, cfg.INPUT.FORMAT)
     return Trainer.test(cfg, model)
 
 

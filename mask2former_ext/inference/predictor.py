@@ -19,6 +19,7 @@ from mask2former_ext.classes import to_metadata
 from mask2former_ext.config.checks import check_model, use_available_device
 from mask2former_ext.contract import Contract, Request, classes_of, contract_of
 from mask2former_ext.data import prepare_data
+from mask2former_ext.data.channels import apply_by_channel, as_gray, file_order, in_model_order, shown
 from mask2former_ext.inference.prediction import Prediction
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 
@@ -49,7 +50,7 @@ def _prepared(cfg: CfgNode) -> tuple[CfgNode, WeightFile]:
 def _load(cfg: CfgNode, weights: WeightFile) -> nn.Module:
     model = build_model(fitted_to(cfg, weights))
     if weights.path:
-        load_weights(model, weights)
+        load_weights(model, weights, cfg.INPUT.FORMAT)
     return model.eval()
 
 
@@ -70,6 +71,7 @@ class Predictor:
     def __init__(self, cfg: CfgNode):
         self.cfg, weights = _prepared(cfg)
         self.model = _load(self.cfg, weights)
+        self.channels = file_order(cfg.INPUT.FORMAT)  # of the images that it takes; L also takes RGB
         self.tasks = contract_of(cfg).answered_tasks(cfg)
         self.reads_task = contract_of(cfg).reads_task
         self.classes = classes_of(self.cfg)
@@ -88,6 +90,8 @@ class Predictor:
     ) -> Any:
         """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> a `Prediction`, or a list of them.
 
+        Where INPUT.FORMAT names other channels, uint8 (H, W, C) of those in `channels`.
+
         task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: see
         `contract.Request`.
         Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
@@ -103,22 +107,29 @@ class Predictor:
         request = Request(tasks if task is None else (task,), threshold)
         with torch.inference_mode():
             results = self.model.answer(inputs, request) if isinstance(self.model, Contract) else self.model(inputs)
-        return [Prediction(*pair, self.classes, threshold) for pair in zip(results, images, strict=True)]
+        pairs = zip(results, images, strict=True)
+        return [Prediction(result, self.shown(image), self.classes, threshold) for result, image in pairs]
+
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        """What pictures are drawn on: an image's colors, else its gray, RGB uint8 (H, W, 3)."""
+        in_color = self.channels == "L" and image.shape[2] == 3
+        return image if in_color else shown(image, self.channels)
 
     def _model_input(self, image: np.ndarray) -> dict:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"an image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        count, names = len(self.channels), self.channels
+        gray_of_color = names == "L" and image.ndim == 3 and image.shape[2] == 3
+        if image.ndim != 3 or image.shape[2] != count and not gray_of_color or image.dtype != np.uint8:
+            raise ValueError(f"an image must be {names} uint8 (H, W, {count}), got {image.dtype} {image.shape}")
         height, width = image.shape[:2]
-        resized = self._resized(image)
-        if self.cfg.INPUT.FORMAT == "BGR":
-            resized = resized[:, :, ::-1]
-        pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        resized = self._resized(as_gray(image) if gray_of_color else image)
+        in_order = in_model_order(resized, self.cfg.INPUT.FORMAT)
+        pixels = torch.from_numpy(np.ascontiguousarray(in_order.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
-        """At the size that the model is given; a thin image keeps at least one pixel across."""
+        """At the size that the model is given; a thin image keeps at least one pixel across. Channels in file order."""
         transform = self.resize.get_transform(image)
         if isinstance(transform, ResizeTransform):
             sides = max(1, transform.new_h), max(1, transform.new_w)
             transform = ResizeTransform(transform.h, transform.w, *sides, transform.interp)
-        return transform.apply_image(image)
+        return apply_by_channel(transform, image, self.channels)

@@ -20,7 +20,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from mask2former_ext.classes import ClassTable
-from mask2former_ext.contract import contract_of
+from mask2former_ext.contract import color_places, contract_of
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.foreign_names import (
     detectron2_resnet_name,
@@ -29,6 +29,7 @@ from mask2former_ext.interop.foreign_names import (
     timm_feature_name,
 )
 from mask2former_ext.interop.torchvision_rcnn import from_torchvision_rcnn, is_torchvision_rcnn
+from mask2former_ext.layers.input_channels import for_channels
 from mask2former_ext.safe_reading.weight_files import read_file, tensors_of
 
 # Of the backbone's tensors, the share that a file must hold in the right shape; else it is not this backbone's file.
@@ -149,21 +150,48 @@ class LoadReport:
         return "\n".join([f"weights of {self.path}:", *lines])
 
 
-def load_weights(model: nn.Module, weights: str | WeightFile) -> LoadReport:
+def load_weights(model: nn.Module, weights: str | WeightFile, image_format: str = "RGB") -> LoadReport:
     """Copy the tensors of the file, which a path may name, into `model` by name and log what matched.
 
     A file may hold a whole model or a backbone alone (of Detectron2, torchvision, Swin, timm). Heads of another class
-    count stay as initialised and are reported. Raises ValueError if the backbone does not load.
+    count stay as initialised and are reported. Of a model of other channels than three, which `image_format` (of
+    cfg.INPUT.FORMAT) names, weights on three are made to fit (`input_channels.for_channels`).
+    Raises ValueError if the backbone does not load, or its first weight is on other channels.
     """
     if isinstance(weights, str):
         weights = WeightFile(weights)
     expected = model.state_dict()
-    state = _model_names(weights.tensors, expected)
+    state = _for_channels(weights.path, _model_names(weights.tensors, expected), expected, image_format)
     report = _compare(weights.path, state, expected)
     _check_backbone(report, expected)
     model.load_state_dict({name: state[name] for name in report.matched}, strict=False)
     logging.getLogger(__name__).log(logging.WARNING if report.is_partial else logging.INFO, "%s", report)
     return report
+
+
+def _for_channels(
+    path: str, state: dict[str, Tensor], expected: Mapping[str, Tensor], image_format: str
+) -> dict[str, Tensor]:
+    """`state`, in which weights on an image of three channels are those on the channels of `image_format`."""
+    fitted, widened = dict(state), []
+    for name in sorted(state.keys() & expected.keys()):
+        given, wanted = state[name].shape, expected[name].shape
+        on_image = name.startswith("backbone.") and len(given) == len(wanted) == 4 and wanted[1] == len(image_format)
+        if not on_image or given[1] == wanted[1] or (given[0], *given[2:]) != (wanted[0], *wanted[2:]):
+            continue
+        if given[1] != 3:
+            raise ValueError(
+                f"{path}: {name} is {list(given)} in the file and {list(wanted)} in the model, for the channels of "
+                f"INPUT.FORMAT {image_format}: only weights on 3 channels are made to fit others"
+            )
+        fitted[name] = for_channels(state[name], wanted[1], color_places(image_format))
+        widened.append(name)
+    if widened:
+        logging.getLogger(__name__).info(
+            "weights of %s: %s is on 3 channels: copied for the colors of INPUT.FORMAT %s, their mean for the others",
+            *(path, ", ".join(widened), image_format),
+        )
+    return fitted
 
 
 def fitted_to(cfg: CfgNode, weights: WeightFile) -> CfgNode:

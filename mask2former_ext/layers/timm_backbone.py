@@ -6,6 +6,7 @@ Shapes: B images; C channels of a level; H, W pixels of the image.
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,10 @@ import torch.nn.functional as F
 from timm.layers import Format, LayerNorm2d
 from torch import Tensor, nn
 
+from mask2former_ext.layers.input_channels import for_channels
 from mask2former_ext.layers.partly_frozen import PartlyFrozen
+
+logger = logging.getLogger(__name__)
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 _COARSEST = 32
@@ -30,7 +34,8 @@ class TimmFeatures(PartlyFrozen):
     `name`: of timm's list. `pretrained`: fetch timm's weights. `out_features`: of res2, res3, res4, res5. `freeze_at`:
     1 freezes what comes before res2, 2 also what leads to res2, and so on, 0 nothing; of a plain ViT 1 freezes the
     embeddings, 2 to 5 also the first one to four quarters of the blocks. `pyramid_channels`: of every level of the
-    pyramid that a plain ViT gets; other models keep their own channels.
+    pyramid that a plain ViT gets; other models keep their own channels. `in_channels`: of the image; where that is not
+    3, timm's weights are copied to the `color_places` among them, and their mean to the others.
 
     Raises ValueError where timm does not know the model, or the model lacks a stride or takes only one image size.
     """
@@ -46,6 +51,8 @@ class TimmFeatures(PartlyFrozen):
         freeze_at: int = 0,
         drop_path_rate: float | None = None,
         pyramid_channels: int = 256,
+        in_channels: int = 3,
+        color_places: Sequence[int] = (0, 1, 2),
     ) -> None:
         super().__init__()
         _check_names(name, out_features)
@@ -54,24 +61,38 @@ class TimmFeatures(PartlyFrozen):
             raise ValueError(f"freeze_at must be 0 to {last_stage}, got {freeze_at}")
         self.name = name
         self.strides = {feature: stride for feature, stride in STRIDES.items() if feature in out_features}
+        self.in_channels, self._color_places = in_channels, tuple(color_places)
         options: dict[str, Any] = {"features_only": True, "pretrained": pretrained, "drop_path_rate": drop_path_rate}
         self.pyramid: SimpleFeaturePyramid | None = None
         if timm.models.is_model_in_modules(name, _PLAIN_VITS):
-            self.body = timm.create_model(name, out_indices=1, dynamic_img_size=True, **options)
+            self.body = self._create(out_indices=1, dynamic_img_size=True, **options)
             self.pyramid = self._build_pyramid(pyramid_channels)
             self.num_features = dict.fromkeys(self.strides, pyramid_channels)
             self._check_shapes()
             self._freeze_vit(freeze_at)
         else:
-            self.body = timm.create_model(name, **options)
+            self.body = self._create(**options)
             self._indices = self._find_levels()
             used = max(self._indices.values()) + 1
             if used < len(self.body.feature_info.reduction()):
-                self.body = timm.create_model(name, out_indices=tuple(range(used)), **options)
+                self.body = self._create(out_indices=tuple(range(used)), **options)
             channels = self.body.feature_info.channels()
             self.num_features = {feature: channels[index] for feature, index in self._indices.items()}
             self._check_shapes()
             self._freeze_stages(freeze_at)
+
+    def _create(self, *, pretrained: bool, **options: Any) -> Any:
+        """A model of timm; its weights on three channels become those on others as `for_channels` says."""
+        if self.in_channels == 3 or not pretrained:
+            return timm.create_model(self.name, pretrained=pretrained, in_chans=self.in_channels, **options)
+        made = timm.create_model(self.name, pretrained=False, in_chans=self.in_channels, **options)
+        state = timm.create_model(self.name, pretrained=True, **options).state_dict()
+        for key, expected in made.state_dict().items():
+            if state[key].shape != expected.shape:
+                state[key] = for_channels(state[key], self.in_channels, self._color_places)
+                logger.info("%s: %s of 3 channels is widened to %d", self.name, key, self.in_channels)
+        made.load_state_dict(state)
+        return made
 
     def _build_pyramid(self, channels: int) -> SimpleFeaturePyramid:
         patch_size = self.body.feature_info.reduction()[-1]
@@ -120,7 +141,7 @@ class TimmFeatures(PartlyFrozen):
         height, width = 2 * _COARSEST, 3 * _COARSEST
         training = self.training
         try:
-            outputs = self.eval()(torch.zeros(1, 3, height, width))
+            outputs = self.eval()(torch.zeros(1, self.in_channels, height, width))
         except (AssertionError, RuntimeError) as error:
             raise ValueError(f"{self.name} does not take images of any size, such as {height} x {width}") from error
         finally:
@@ -134,7 +155,7 @@ class TimmFeatures(PartlyFrozen):
                 )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) -> for each output (B, C, ceil(H / stride), ceil(W / stride))."""
+        """(B, in_channels, H, W) -> for each output (B, C, ceil(H / stride), ceil(W / stride))."""
         height, width = image.shape[-2:]
         features = self.body(F.pad(image, (0, -width % _COARSEST, 0, -height % _COARSEST)))
         if self.pyramid is not None:

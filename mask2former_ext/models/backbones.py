@@ -15,7 +15,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from torch import Tensor
 
-from mask2former_ext.contract import register
+from mask2former_ext.contract import color_places, register
 from mask2former_ext.layers.swin import SwinTransformer
 
 logger = logging.getLogger(__name__)
@@ -104,8 +104,6 @@ class TimmBackbone(_PyramidBackbone):
 
         super().__init__()
         node = cfg.MODEL.TIMM
-        if input_shape.channels != 3:
-            raise ValueError(f"TimmBackbone takes images of 3 channels; MODEL.PIXEL_MEAN has {input_shape.channels}")
         self.features = TimmFeatures(
             node.NAME,
             pretrained=node.PRETRAINED,
@@ -113,6 +111,8 @@ class TimmBackbone(_PyramidBackbone):
             freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
             drop_path_rate=node.DROP_PATH_RATE or None,
             pyramid_channels=node.PYRAMID_CHANNELS,
+            in_channels=input_shape.channels,
+            color_places=color_places(cfg.INPUT.FORMAT),
         )
         self.num_features, self.strides = self.features.num_features, self.features.strides
         _tell_frozen(cfg)

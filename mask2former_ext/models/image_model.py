@@ -62,7 +62,13 @@ class ImageModel(Contract):
         raise NotImplementedError
 
     def batch(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalised images (B, 3, H, W), padded with 0 at the right and the bottom to one size."""
+        """Normalized images (B, C, H, W), padded with 0 at the right and the bottom to one size."""
+        for index, x in enumerate(batched_inputs):
+            if len(x["image"]) != len(self.pixel_mean):
+                raise ValueError(
+                    f"{name_of(x, index)}: its channels are {len(x['image'])}, but MODEL.PIXEL_MEAN has "
+                    f"{len(self.pixel_mean)} numbers, one for each channel of INPUT.FORMAT"
+                )
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         batch = ImageList.from_tensors(images, self.size_divisibility)
         if self.device.type == "cpu":  # convolutions and their gradients copy fewer maps in this order

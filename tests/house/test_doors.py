@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "losses": {"distributed"},
     "models": {*NEUTRAL, "layers", "losses", "postprocess"},
     "data": NEUTRAL,
-    "interop": NEUTRAL,
+    "interop": {*NEUTRAL, "layers"},
     "evaluation": {*NEUTRAL, "data"},
     "config": {*NEUTRAL, "data", "interop", "models"},
     "inference": {*NEUTRAL, "config", "data", "evaluation", "interop"},

@@ -35,7 +35,7 @@ def test_a_sound_configuration_passes():
     [
         ("MODEL.META_ARCHITECTURE", "Mask2Fomer", "META_ARCHITECTURE is 'Mask2Fomer', the nearest .* is Mask2Former"),
         ("MODEL.BACKBONE.NAME", "build_resnet_bakbone", "BACKBONE.NAME is .* nearest .* is build_resnet_backbone"),
-        ("INPUT.FORMAT", "RBG", "INPUT.FORMAT is 'RBG', .* known are BGR, L, RGB"),
+        ("INPUT.FORMAT", "RBG", "INPUT.FORMAT is 'RBG', but must be RGB, BGR or L, with a capital letter"),
         ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is 'gpu', but must be cpu, cuda or cuda:NUMBER"),
     ],
 )

@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former_ext.classes import ClassTable, to_metadata
+from mask2former_ext.data.channels import CHANNEL_FILES
 from mask2former_ext.data.sets import records as coco
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class CustomDataset:
 
     name: str
     images: str
+    channel_folders: tuple[str, ...] = ()  # pictures of the same names, of one further channel each
     instances: str | None = None
     panoptic_json: str | None = None
     panoptic_masks: str | None = None
@@ -103,6 +105,9 @@ def parse_entry(entry: Any, index: int, root: str) -> CustomDataset:
         if not entry.get(key):
             raise ValueError(f"{where} has no {key}, which every entry needs")
     values = {key.lower(): entry[key] for key in entry if entry[key] not in ("", None)}
+    folders = [values["images"]] if isinstance(values["images"], str) else list(values["images"])
+    values["images"] = folders[0]
+    values["channel_folders"] = tuple(os.path.join(root, os.path.expanduser(folder)) for folder in folders[1:])
     for key in _PATH_KEYS:
         if key.lower() in values:
             values[key.lower()] = os.path.join(root, os.path.expanduser(values[key.lower()]))
@@ -195,6 +200,7 @@ def load_records(dataset: CustomDataset, categories: Categories) -> list[dict[st
     else:
         assert dataset.semantic_masks is not None, "parse_entry lets no entry pass without truth"
         result = coco.semantic_records(dataset.images, dataset.semantic_masks)
+    _join_channels(result, dataset.channel_folders)
     if not result:
         raise ValueError(f"DATASETS.CUSTOM: '{dataset.name}' holds no images")
     return result
@@ -278,6 +284,15 @@ def _join_instances(result: Sequence[dict[str, Any]], dataset: CustomDataset, th
                 f"{dataset.panoptic_json}; both must number their images alike"
             )
         record["annotations"] = annotations[record["image_id"]]
+
+
+def _join_channels(result: Sequence[dict[str, Any]], folders: Sequence[str]) -> None:
+    files = [coco.files_by_stem(folder) for folder in folders]
+    for record in result:
+        stem = os.path.splitext(os.path.basename(record["file_name"]))[0]
+        named = [of.get(stem, os.path.join(folder, stem + ".png")) for of, folder in zip(files, folders, strict=True)]
+        if named:
+            record[CHANNEL_FILES] = named
 
 
 def _join_semantic(result: Sequence[dict[str, Any]], folder: str) -> None:

@@ -26,6 +26,7 @@ test:
 lint:
 	@$(IN_ENVIRONMENT) --extras lint,test -- -m ruff check .
 	@$(IN_ENVIRONMENT) --extras lint,test -- -m mypy
+	@$(IN_ENVIRONMENT) --extras lint,test -- -m mypy --config-file embedded/pyproject.toml
 
 benchmark:
 	@$(IN_ENVIRONMENT) --extras benchmark -- tools/benchmark.py $(ARGS)

@@ -72,7 +72,7 @@ def configurable(init_func: Callable | None = None, *, from_config: Callable | N
                 return function(**_arguments_from_config(from_config, args, kwargs))
             return function(*args, **kwargs)
 
-        wrapped.from_config = from_config
+        wrapped.from_config = from_config  # type: ignore[attr-defined]
         return wrapped
 
     return decorate

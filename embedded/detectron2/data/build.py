@@ -135,6 +135,7 @@ def _batch_size_of_process(total_batch_size: int | None, single_gpu_batch_size: 
             )
         return single_gpu_batch_size
     processes = get_world_size()
+    assert total_batch_size is not None, "give total_batch_size or single_gpu_batch_size"
     assert total_batch_size > 0 and total_batch_size % processes == 0, (
         f"total batch size {total_batch_size} must be a positive multiple of the number of processes, {processes}"
     )
@@ -184,7 +185,8 @@ def build_batch_data_loader(
         return DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, collate_fn=collate_fn, **options)
     assert drop_last, "aspect ratio grouping never gives incomplete batches: drop_last must be True"
     grouped = AspectRatioGroupedDataset(DataLoader(dataset, collate_fn=itemgetter(0), **options), batch_size)
-    return grouped if collate_fn is None else MapDataset(grouped, collate_fn)
+    batches: Any = grouped if collate_fn is None else MapDataset(grouped, collate_fn)
+    return batches
 
 
 def _training_sampler(cfg: Any, dataset: Any) -> Sampler | None:

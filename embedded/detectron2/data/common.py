@@ -42,7 +42,7 @@ class _TorchSerializedList:
         end = int(self._ends[index])  # raises IndexError past the end, which also ends iteration
         position = index % len(self)
         start = int(self._ends[position - 1]) if position else 0
-        return pickle.loads(memoryview(self._bytes.numpy()[start:end]))
+        return pickle.loads(memoryview(self._bytes.numpy()[start:end].data))
 
 
 _default_serialize: Callable[[list], Any] = _TorchSerializedList
@@ -72,7 +72,7 @@ class DatasetFromList(Dataset):
 
 
 class _MapIterableDataset(IterableDataset):
-    def __init__(self, dataset: IterableDataset, map_func: Callable) -> None:
+    def __init__(self, dataset: Any, map_func: Callable) -> None:
         self._dataset = dataset
         self._map_func = PicklableWrapper(map_func)
 
@@ -95,7 +95,7 @@ class MapDataset(Dataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)
 
-    def __init__(self, dataset: Dataset, map_func: Callable) -> None:
+    def __init__(self, dataset: Any, map_func: Callable) -> None:
         self._dataset = dataset
         self._map_func = PicklableWrapper(map_func)
         self._rng = random.Random(42)
@@ -140,12 +140,12 @@ class ToIterableDataset(IterableDataset):
     """
 
     def __init__(
-        self, dataset: Dataset, sampler: Sampler, shard_sampler: bool = True, shard_chunk_size: int = 1
+        self, dataset: Dataset, sampler: Any, shard_sampler: bool = True, shard_chunk_size: int = 1
     ) -> None:
         assert not isinstance(dataset, IterableDataset), f"{dataset} is iterable already"
         assert isinstance(sampler, Sampler), f"a Sampler is needed, got {type(sampler).__name__}"
         self.dataset = dataset
-        self.sampler = sampler
+        self.sampler: Any = sampler
         self.shard_sampler = shard_sampler
         self.shard_chunk_size = shard_chunk_size
 

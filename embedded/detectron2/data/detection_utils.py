@@ -64,7 +64,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         the file's own. Returns (H, W, C), with C = 1 for "L".
     """
     with PathManager.open(file_name, "rb") as file:
-        image = Image.open(file)
+        image: Image.Image = Image.open(file)
         try:
             image = ImageOps.exif_transpose(image)
         except (SyntaxError, ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
@@ -90,10 +90,10 @@ def get_bbox(annotation: dict[str, Any]) -> Any:
 
 def transform_instance_annotations(
     annotation: dict[str, Any],
-    transforms: T.Transform | Sequence[T.Transform],
+    transforms: T.Transform | list[T.Transform] | tuple[T.Transform, ...],
     image_size: tuple[int, int],
     *,
-    keypoint_hflip_indices: Sequence[int] | None = None,
+    keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Transform one instance's box, segmentation and keypoints, in place; returns the same dict.
 
@@ -101,7 +101,7 @@ def transform_instance_annotations(
     Afterwards the box is XYXY_ABS, a polygon segmentation a list of flat arrays, an RLE an (H, W) array.
     """
     if isinstance(transforms, (tuple, list)):
-        transforms = T.TransformList(transforms)
+        transforms = T.TransformList(list(transforms))
     height, width = image_size
     box = transforms.apply_box(np.array([get_bbox(annotation)]))[0]
     annotation["bbox"] = np.clip(box, 0, [width, height, width, height])
@@ -133,7 +133,7 @@ def transform_keypoint_annotations(
     keypoints: Any,
     transforms: T.TransformList,
     image_size: tuple[int, int],
-    keypoint_hflip_indices: Sequence[int] | None = None,
+    keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Keypoints (N * 3: x, y, visibility, ...) -> transformed (N, 3) float64.
 
@@ -181,7 +181,8 @@ def annotations_to_instances(
     """
     assert mask_format in ("polygon", "bitmask"), f"mask_format must be polygon or bitmask, got '{mask_format}'"
     target = Instances(image_size)
-    target.gt_boxes = Boxes(np.stack([get_bbox(anno) for anno in annos]) if annos else np.zeros((0, 4)))
+    boxes: Any = np.stack([get_bbox(anno) for anno in annos]) if annos else np.zeros((0, 4))
+    target.gt_boxes = Boxes(boxes)
     target.gt_classes = torch.tensor([int(anno["category_id"]) for anno in annos], dtype=torch.int64)
     if annos and "segmentation" in annos[0]:
         segmentations = [anno["segmentation"] for anno in annos]
@@ -260,7 +261,7 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     if not is_train:
         return [T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")]
     sizes, style = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-    augmentations = [T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)]
+    augmentations: list[T.Augmentation] = [T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)]
     flip = cfg.INPUT.RANDOM_FLIP
     if flip != "none":
         augmentations.append(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))

@@ -198,6 +198,7 @@ class LRScheduler(HookBase):
         return rates.index(Counter(rates).most_common(1)[0][0])
 
     def after_step(self) -> None:
+        assert self._optimizer is not None, "before_train sets it"
         lr = self._optimizer.param_groups[self._shown_group]["lr"]
         self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
         self.scheduler.step()
@@ -207,7 +208,7 @@ class LRScheduler(HookBase):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, _TorchScheduler):
-            self.scheduler.load_state_dict(state_dict)
+            self.scheduler.load_state_dict(dict(state_dict))
 
 
 class EvalHook(HookBase):

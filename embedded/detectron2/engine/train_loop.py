@@ -238,7 +238,8 @@ class SimpleTrainer(TrainerBase):
             raise FloatingPointError(f"The loss is not finite in iteration {cur_iter}: {means}")
         storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
         if len(means) > 1:
-            storage.put_scalars(cur_iter=cur_iter, **means)
+            options: dict[str, Any] = means
+            storage.put_scalars(cur_iter=cur_iter, **options)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}

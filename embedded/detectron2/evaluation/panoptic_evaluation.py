@@ -87,17 +87,17 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             return None
         self._quality.state = sum(states)
         if self._output_dir is not None:
-            self._save(list(chain.from_iterable(predictions)))
+            self._save(self._output_dir, list(chain.from_iterable(predictions)))
         scores = self._quality.compute()
         _logger.info(f"Panoptic Evaluation Results: {scores}")
         return {"panoptic_seg": scores}
 
-    def _save(self, predictions: list[dict[str, Any]]) -> None:
+    def _save(self, folder: str, predictions: list[dict[str, Any]]) -> None:
         """predictions.json: the truth's json with the predicted segments in place of its annotations."""
         with PathManager.open(self._metadata.panoptic_json, "r") as file:
             content = json.load(file)
         content["annotations"] = predictions
-        with PathManager.open(os.path.join(self._output_dir, "predictions.json"), "w") as file:
+        with PathManager.open(os.path.join(folder, "predictions.json"), "w") as file:
             json.dump(content, file)
 
 

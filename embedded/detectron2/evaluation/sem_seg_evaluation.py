@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 
-def load_image_into_numpy_array(filename: str, dtype: DTypeLike = None) -> NDArray[Any]:
+def load_image_into_numpy_array(filename: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """The pixels of an image file, converted to `dtype`; a copy that may be written to."""
     with PathManager.open(filename, "rb") as file, Image.open(file) as image:
         return np.array(image, dtype=dtype)

@@ -17,6 +17,11 @@ class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation with fixed statistics and affine parameters, all of them buffers."""
 
     _version = 3
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor | None
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -62,7 +67,7 @@ class FrozenBatchNorm2d(nn.Module):
         return module
 
 
-def _copy_statistics(source: nn.Module, target: nn.Module) -> None:
+def _copy_statistics(source: Any, target: FrozenBatchNorm2d) -> None:
     if source.weight is not None:
         target.weight.data = source.weight.detach().clone()
         target.bias.data = source.bias.detach().clone()

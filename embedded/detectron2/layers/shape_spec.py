@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
 class ShapeSpec:
     """Channels, size in pixels and stride (input pixels per step) of a feature map; None where it does not matter."""
 
-    channels: int | None = None
-    height: int | None = None
-    width: int | None = None
-    stride: int | None = None
+    channels: Any = None  # these are int or None; Any, since who reads one knows that it matters
+    height: Any = None
+    width: Any = None
+    stride: Any = None

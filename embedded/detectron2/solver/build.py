@@ -58,7 +58,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: Any) -> Any:
     if not clip.ENABLED:
         return optimizer
     if clip.CLIP_TYPE == "value":
-        clip_gradient = partial(nn.utils.clip_grad_value_, clip_value=clip.CLIP_VALUE)
+        clip_gradient: Callable[..., Any] = partial(nn.utils.clip_grad_value_, clip_value=clip.CLIP_VALUE)
     elif clip.CLIP_TYPE == "norm":
         clip_gradient = partial(nn.utils.clip_grad_norm_, max_norm=clip.CLIP_VALUE, norm_type=clip.NORM_TYPE)
     else:

@@ -67,7 +67,7 @@ class LRMultiplier(LRScheduler):
         """Progress and initial rates; the curve comes from the configuration, so that it may change on resuming."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
 
@@ -87,7 +87,7 @@ class _WarmupDecay(LRScheduler):
     def _decay(self, t: int) -> float:
         raise NotImplementedError
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         t = self.last_epoch
         warmup = _get_warmup_factor_at_iter(self.warmup_method, t, self.warmup_iters, self.warmup_factor)
         return [base_lr * warmup * self._decay(t) for base_lr in self.base_lrs]

@@ -20,7 +20,7 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.image_sizes)
 
-    def __getitem__(self, idx) -> Tensor:  # noqa: ANN001
+    def __getitem__(self, idx) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001  (TorchScript infers it)
         """Image number `idx` without its padding."""
         size = self.image_sizes[idx]
         return self.tensor[idx, ..., : size[0], : size[1]]
@@ -77,8 +77,10 @@ def _traced_from_tensors(
     common = torch.stack(sizes).amax(dim=0) if square_size == 0 else torch.full((2,), square_size)
     if size_divisibility > 1:
         common = torch.div(common + size_divisibility - 1, size_divisibility, rounding_mode="floor") * size_divisibility
-    padded = []
+    padded: list[Tensor] = []
+    pad: Any = F.pad  # which takes tensors for lengths while it is traced
+    traced_sizes: Any = sizes
     for tensor, size in zip(tensors, sizes, strict=True):
         below, right = (common - size).unbind()
-        padded.append(F.pad(tensor, [0, right, 0, below], value=pad_value))
-    return ImageList(torch.stack(padded), sizes)
+        padded.append(pad(tensor, [0, right, 0, below], value=pad_value))
+    return ImageList(torch.stack(padded), traced_sizes)

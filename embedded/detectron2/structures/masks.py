@@ -5,7 +5,6 @@ Shapes: N objects; H, W pixels of the image. A polygon is x0, y0, x1, y1, ... in
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -114,7 +113,7 @@ class BitMasks:
 class PolygonMasks:
     """N masks, each a list of polygons (float64 arrays), in `polygons`. They live on the CPU."""
 
-    def __init__(self, polygons: list[list[Tensor | np.ndarray]]) -> None:
+    def __init__(self, polygons: Sequence[Sequence[Tensor | np.ndarray]]) -> None:
         if not isinstance(polygons, list):
             raise ValueError(f"polygons must be a list of lists of arrays, not {type(polygons).__name__}")
         self.polygons: list[list[np.ndarray]] = [_checked_parts(parts) for parts in polygons]
@@ -177,7 +176,7 @@ class PolygonMasks:
     @staticmethod
     def cat(polymasks_list: list[PolygonMasks]) -> PolygonMasks:
         assert polymasks_list, "PolygonMasks.cat needs at least one element"
-        return type(polymasks_list[0])([copy.copy(parts) for masks in polymasks_list for parts in masks.polygons])
+        return type(polymasks_list[0])([list(parts) for masks in polymasks_list for parts in masks.polygons])
 
 
 def _checked_parts(parts: list[Tensor | np.ndarray]) -> list[np.ndarray]:

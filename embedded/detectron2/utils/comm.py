@@ -40,6 +40,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         first = machine * num_workers_per_machine
         group = dist.new_group(list(range(first, first + num_workers_per_machine)))
         if machine == own_machine:
+            assert isinstance(group, dist.ProcessGroup), "a process is a member of its own machine's group"
             _LOCAL_PROCESS_GROUP = group
 
 
@@ -73,7 +74,7 @@ def synchronize() -> None:
 
 
 @functools.cache
-def _get_global_gloo_group() -> dist.ProcessGroup | None:
+def _get_global_gloo_group() -> Any:
     """A group over all processes that can carry Python objects held in host memory."""
     return dist.new_group(backend="gloo") if dist.get_backend() == dist.Backend.NCCL else dist.group.WORLD
 

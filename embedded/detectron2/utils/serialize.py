@@ -11,7 +11,7 @@ class PicklableWrapper:
     """A callable (a lambda, a local function) that pickles, by cloudpickle, and otherwise acts as it would bare."""
 
     def __init__(self, obj: Any) -> None:
-        self._obj = obj._obj if isinstance(obj, PicklableWrapper) else obj
+        self._obj: Any = obj._obj if isinstance(obj, PicklableWrapper) else obj
 
     def __reduce__(self) -> tuple:
         return _restored, (cloudpickle.dumps(self._obj),)

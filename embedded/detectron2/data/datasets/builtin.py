@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import Any
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .builtin_meta import ADE20K_SEM_SEG_CATEGORIES, _get_builtin_metadata
@@ -75,7 +76,7 @@ def register_all_lvis(root: str) -> None:
 
 def register_all_cityscapes(root: str) -> None:
     for split in ("train", "val", "test"):
-        folders = {
+        folders: dict[str, Any] = {
             "image_dir": os.path.join(root, f"cityscapes/leftImg8bit/{split}/"),
             "gt_dir": os.path.join(root, f"cityscapes/gtFine/{split}/"),
         }

@@ -132,7 +132,7 @@ def _instances_from_png(png_file: str, to_polygons: bool) -> tuple[dict[str, int
     return {"height": ids.shape[0], "width": ids.shape[1]}, annotations
 
 
-def _outlines(mask: np.ndarray) -> list[list[int]]:
+def _outlines(mask: np.ndarray) -> list[list[float]]:
     import cv2  # only where it is used: it is slow to load
 
     contours = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[-2]

@@ -184,7 +184,8 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
     if contiguous_id is None:
         contiguous_id = {i: i for i in range(len(metadata.thing_classes))}
     dataset_id = {contiguous: original for original, contiguous in contiguous_id.items()}
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index, record in enumerate(records):
         image_id = record.get("image_id", index)
         size = {"width": int(record["width"]), "height": int(record["height"])}

@@ -34,14 +34,14 @@ def _load_image(dirname: str, image_id: str, class_names: Sequence[str]) -> dict
     return {
         "file_name": os.path.join(dirname, "JPEGImages", f"{image_id}.jpg"),
         "image_id": image_id,
-        "height": int(tree.findtext("size/height")),
-        "width": int(tree.findtext("size/width")),
+        "height": int(tree.findtext("size/height", "")),
+        "width": int(tree.findtext("size/width", "")),
         "annotations": [_load_object(element, class_names) for element in tree.findall("object")],
     }
 
 
 def _load_object(element: ET.Element, class_names: Sequence[str]) -> dict[str, Any]:
-    x0, y0, x1, y1 = (float(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    x0, y0, x1, y1 = (float(element.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
     # The file counts pixels from 1, both ends included: pixels 1..W cover 0..W.
     return {
         "category_id": class_names.index(element.findtext("name")),

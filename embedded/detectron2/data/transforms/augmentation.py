@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import pprint
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
@@ -19,6 +19,11 @@ class Augmentation:
     """
 
     input_args: tuple[str, ...] | None = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What `_init` keeps."""
 
     def get_transform(self, *args: Any) -> Transform:
         """Decide, at random from numpy's global generator, and return the transform; nothing is applied yet.

@@ -62,12 +62,13 @@ class RandomFlip(Augmentation):
 class Resize(Augmentation):
     """Resize to `shape`, (h, w) or one number for both."""
 
-    def __init__(self, shape: int | Sequence[int], interp: int = Image.BILINEAR) -> None:
+    def __init__(self, shape: int | Sequence[int], interp: int = Image.Resampling.BILINEAR.value) -> None:
         shape = (shape, shape) if isinstance(shape, int) else tuple(shape)
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        return ResizeTransform(*image.shape[:2], *self.shape, self.interp)
+        height, width = self.shape
+        return ResizeTransform(image.shape[0], image.shape[1], height, width, self.interp)
 
 
 class ResizeShortestEdge(Augmentation):
@@ -83,7 +84,7 @@ class ResizeShortestEdge(Augmentation):
         short_edge_length: int | Sequence[int],
         max_size: int = sys.maxsize,
         sample_style: str = "range",
-        interp: int = Image.BILINEAR,
+        interp: int = Image.Resampling.BILINEAR.value,
     ) -> None:
         assert sample_style in _SAMPLE_STYLES, f"sample_style must be one of {_SAMPLE_STYLES}, got '{sample_style}'"
         self.is_range = sample_style == "range"
@@ -131,7 +132,7 @@ class ResizeScale(Augmentation):
         max_scale: float,
         target_height: int,
         target_width: int,
-        interp: int = Image.BILINEAR,
+        interp: int = Image.Resampling.BILINEAR.value,
     ) -> None:
         self._init(locals())
 
@@ -139,7 +140,7 @@ class ResizeScale(Augmentation):
         size = np.array(image.shape[:2])
         target = np.array([self.target_height, self.target_width]) * scale
         height, width = np.round(size * (target / size).min()).astype(int)
-        return ResizeTransform(*image.shape[:2], int(height), int(width), self.interp)
+        return ResizeTransform(image.shape[0], image.shape[1], int(height), int(width), self.interp)
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))

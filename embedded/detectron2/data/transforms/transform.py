@@ -14,7 +14,11 @@ import torch.nn.functional as F
 from fvcore.transforms.transform import CropTransform, HFlipTransform, NoOpTransform, Transform, TransformList
 from PIL import Image
 
-_TORCH_MODE = {Image.NEAREST: "nearest", Image.BILINEAR: "bilinear", Image.BICUBIC: "bicubic"}
+_TORCH_MODE: dict[int, str] = {
+    Image.Resampling.NEAREST.value: "nearest",
+    Image.Resampling.BILINEAR.value: "bilinear",
+    Image.Resampling.BICUBIC.value: "bicubic",
+}
 
 
 def _through_pil(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -29,7 +33,7 @@ def _resize_array(image: np.ndarray, height: int, width: int, interp: int) -> np
     if interp not in _TORCH_MODE:
         raise ValueError(f"interp {interp!r}: {image.dtype} arrays can be resized by {list(_TORCH_MODE)} only")
     if not np.issubdtype(image.dtype, np.floating):
-        if interp != Image.NEAREST:
+        if interp != Image.Resampling.NEAREST.value:
             raise ValueError(f"a {image.dtype} array can be resized by nearest only: interpolate uint8 or floats")
         return _resize_array(image.astype(np.float64), height, width, interp).astype(image.dtype)
     flat = torch.from_numpy(np.ascontiguousarray(image)).reshape(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
@@ -47,7 +51,7 @@ class ResizeTransform(Transform):
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None) -> None:
         super().__init__()
         self.h, self.w, self.new_h, self.new_w = h, w, new_h, new_w
-        self.interp = Image.BILINEAR if interp is None else interp
+        self.interp = Image.Resampling.BILINEAR.value if interp is None else interp
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         assert img.shape[:2] == (self.h, self.w), f"made for {(self.h, self.w)}, got an image of {img.shape[:2]}"
@@ -62,7 +66,7 @@ class ResizeTransform(Transform):
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return self.apply_image(segmentation, interp=Image.NEAREST)
+        return self.apply_image(segmentation, interp=Image.Resampling.NEAREST.value)
 
     def inverse(self) -> ResizeTransform:
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
@@ -177,7 +181,7 @@ class ExtentTransform(Transform):
         self,
         src_rect: tuple[float, float, float, float],
         output_size: tuple[int, int],
-        interp: int = Image.BILINEAR,
+        interp: int = Image.Resampling.BILINEAR.value,
         fill: int = 0,
     ) -> None:
         super().__init__()
@@ -189,7 +193,7 @@ class ExtentTransform(Transform):
         return _through_pil(
             img,
             lambda image: image.transform(
-                (width, height), Image.EXTENT, self.src_rect, resample=resample, fill=self.fill
+                (width, height), Image.Transform.EXTENT, self.src_rect, resample=resample, fill=self.fill
             ),
         )
 
@@ -200,7 +204,7 @@ class ExtentTransform(Transform):
         return (coords.astype(np.float32) - np.array([x0, y0], dtype=np.float32)) * scale
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return self.apply_image(segmentation, interp=Image.NEAREST)
+        return self.apply_image(segmentation, interp=Image.Resampling.NEAREST.value)
 
 
 class ColorTransform(Transform):

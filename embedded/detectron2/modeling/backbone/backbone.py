@@ -12,6 +12,10 @@ class Backbone(nn.Module):
     The default `output_shape` reads the attributes _out_features, _out_feature_channels and _out_feature_strides.
     """
 
+    _out_features: list[str]
+    _out_feature_channels: dict[str, int]
+    _out_feature_strides: dict[str, int]
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import fvcore.nn.weight_init as weight_init
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: str | Callable = "",
-        top_block: nn.Module | None = None,
+        top_block: Any = None,  # nn.Module with num_levels and in_feature
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:

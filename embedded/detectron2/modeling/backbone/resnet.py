@@ -194,7 +194,8 @@ class ResNet(Backbone):
         if freeze_at >= 1:
             self.stem.freeze()
         for stage in self.stages[: max(freeze_at - 1, 0)]:
-            for block in stage:
+            blocks: list[Any] = list(stage)
+            for block in blocks:
                 block.freeze()
         return self
 

@@ -30,8 +30,8 @@ class DeepLabStem(CNNBlockBase):
             self.add_module(f"conv{number}", layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in (self.conv1, self.conv2, self.conv3):
-            x = F.relu_(layer(x))
+        for name in ("conv1", "conv2", "conv3"):
+            x = F.relu_(self.get_submodule(name)(x))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 

@@ -45,7 +45,9 @@ class QueryHead(MaskFormerHead):
         super().__init__(pixel_decoder, predictor, memory_feature)
         self.stride = pixel_decoder.stride
 
-    def forward(self, features: dict[str, Tensor], valid_fraction: Tensor | None = None) -> list[Tensor]:
+    def forward(  # type: ignore[override]  # the logits alone
+        self, features: dict[str, Tensor], valid_fraction: Tensor | None = None
+    ) -> list[Tensor]:
         outputs = super().forward(features, valid_fraction)
         return [layer["pred_masks"] for layer in (*outputs["aux_outputs"], outputs)]
 

@@ -150,7 +150,7 @@ class PixelClassifier(Segmenter):
         the joint batch of all processes."""
         labels = pixel_labels(batched_inputs, images, num_classes=self.num_classes, ignore_label=self.ignore_label)
         num_pixels = num_labelled(labels, self.ignore_label)
-        how = {"stride": self.stride, "ignore_label": self.ignore_label}
+        how: dict[str, Any] = {"stride": self.stride, "ignore_label": self.ignore_label}
         *earlier, last = outputs
         names = ["loss_sem_seg", *(f"loss_sem_seg_{index}" for index in range(len(earlier)))]
         losses = {}

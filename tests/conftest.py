@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from mask2former_ext import add_config
 from mask2former_ext.env import detectron2_provider
 from tests.places import ROOT, SHARED
 
-torch.set_num_threads(2)
+# Two cores: two threads, or one in each of the two processes of pytest-xdist.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 def pytest_report_header() -> list[str]:

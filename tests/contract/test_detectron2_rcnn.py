@@ -11,9 +11,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from test_mask_rcnn import an_input
-from test_panoptic_fpn import panoptic_cfg
 from torch import nn
+
+from tests.rcnn import an_input, panoptic_cfg
 
 EVERYTHING = ["MODEL.RPN.BATCH_SIZE_PER_IMAGE", 10**6, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 10**6]
 NAMES = {"MaskRCNN": "GeneralizedRCNN", "PanopticFeaturePyramid": "PanopticFPN"}

@@ -7,13 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from test_models import MODELS, _metadata  # noqa: F401  # the fixture registers their data set
-from test_panoptic_fpn import labelled, panoptic_model
 
 from mask2former_ext import Predictor
 from mask2former_ext.contract import Request
+from tests.models import MODELS, known_classes
+from tests.rcnn import labeled, panoptic_model
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _classes():
+    with known_classes():
+        yield
 
 
 def predictor_of(name: str) -> Predictor:
@@ -57,24 +63,24 @@ def test_a_wrong_task_or_threshold_is_named(question, said):
 
 def test_of_panoptic_fpn_the_threshold_is_the_least_score_of_a_thing():
     model = panoptic_model("MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", 0.0)
-    has_things = [any(s["isthing"] for s in model([labelled()])[0]["panoptic_seg"][1])]
-    (result,) = model.answer([labelled()], Request(("panoptic",), 1.0))
+    has_things = [any(s["isthing"] for s in model([labeled()])[0]["panoptic_seg"][1])]
+    (result,) = model.answer([labeled()], Request(("panoptic",), 1.0))
     has_things.append(any(s["isthing"] for s in result["panoptic_seg"][1]))
-    has_things.append(any(s["isthing"] for s in model([labelled()])[0]["panoptic_seg"][1]))
+    has_things.append(any(s["isthing"] for s in model([labeled()])[0]["panoptic_seg"][1]))
     assert has_things == [True, False, True]
 
 
 def test_of_mask_rcnn_a_lower_threshold_finds_more_in_this_call_alone():
     model = panoptic_model("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
-    counts = [len(model([labelled()])[0]["instances"])]
-    counts.append(len(model.answer([labelled()], Request(("instance",), 0.0))[0]["instances"]))
-    counts.append(len(model([labelled()])[0]["instances"]))
+    counts = [len(model([labeled()])[0]["instances"])]
+    counts.append(len(model.answer([labeled()], Request(("instance",), 0.0))[0]["instances"]))
+    counts.append(len(model([labeled()])[0]["instances"]))
     assert counts[0] == counts[2] == 0 < counts[1]
 
 
 def test_a_threshold_of_pixels_leaves_the_things_as_they_are():
     model = panoptic_model("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
-    assert len(model.answer([labelled()], Request(("semantic",), 0.0))[0]["instances"]) == 0
+    assert len(model.answer([labeled()], Request(("semantic",), 0.0))[0]["instances"]) == 0
 
 
 @pytest.mark.parametrize("size", [(1, 900), (900, 1)])
@@ -116,7 +122,7 @@ def test_threads_on_panoptic_fpn_get_the_answers_of_their_own_thresholds():
 
     def answer(request: Request) -> tuple:
         with torch.inference_mode():
-            return counts(model.answer([labelled()], request)[0])
+            return counts(model.answer([labeled()], request)[0])
 
     alone = [answer(request) for request in requests]
     with ThreadPoolExecutor(len(requests)) as threads:

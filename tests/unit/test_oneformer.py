@@ -8,15 +8,21 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from detectron2.modeling import build_model
-from test_models import MODELS, _metadata, an_input, build  # noqa: F401  # the fixture registers their data set
 
 import mask2former_ext
 from mask2former_ext.contract import Request
 from mask2former_ext.distributed import leave_process_group
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 from mask2former_ext.models.oneformer import ContrastiveCriterion, TaskConditionedDecoder, contrastive_loss
+from tests.models import MODELS, an_input, build, known_classes
 
 ROW = "oneformer_resnet"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _classes():
+    with known_classes():
+        yield
 EYE = torch.eye(2)[:, None]  # B = 2 images, Q = 1 query, C = 2 channels: the images have nothing in common
 
 

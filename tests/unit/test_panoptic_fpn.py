@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from test_mask_rcnn import an_input, losses_of, tiny_cfg
 
 from mask2former_ext.models.panoptic_fpn import MergeOptions, merge_things_and_stuff
 from mask2former_ext.models.pixel_classifier import pixel_labels
+from tests.rcnn import NUM_LABELS, labeled, losses_of, panoptic_cfg, panoptic_model
 
-NUM_LABELS = 4  # 0 for a thing, and three of stuff
 LABELS = torch.tensor([[1, 1, 1, 1, 2, 2]] * 4)
 
 
@@ -73,36 +71,21 @@ def test_without_instances_all_is_stuff():
 # ----------------------------------------------------------------------------------------------------------- the model
 
 
-def panoptic_cfg(*overrides) -> CfgNode:
-    head = {"NUM_CLASSES": NUM_LABELS, "IN_FEATURES": ["p2", "p3", "p4", "p5"], "CONVS_DIM": 32}
-    keys = [item for key, value in head.items() for item in (f"MODEL.SEM_SEG_HEAD.{key}", value)]
-    return tiny_cfg("MODEL.META_ARCHITECTURE", "PanopticFeaturePyramid", *keys, *overrides)
-
-
-def panoptic_model(*overrides) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return build_model(panoptic_cfg(*overrides)).eval()
-
-
-def labelled(label: int = 1, **fields) -> dict:
-    return {**an_input(**fields), "sem_seg": torch.full((70, 100), label)}
-
-
 def test_things_stuff_and_both_are_answered_at_the_size_asked_for():
-    result = panoptic_model()([labelled()])[0]
+    result = panoptic_model()([labeled()])[0]
     assert result["sem_seg"].shape == (NUM_LABELS, 140, 150) and result["panoptic_seg"][0].shape == (140, 150)
     assert result["instances"].image_size == (140, 150)
 
 
 def test_things_and_stuff_may_be_left_uncombined():
-    assert set(panoptic_model("MODEL.PANOPTIC_FPN.COMBINE.ENABLED", False)([labelled()])[0]) == {"instances", "sem_seg"}
+    assert set(panoptic_model("MODEL.PANOPTIC_FPN.COMBINE.ENABLED", False)([labeled()])[0]) == {"instances", "sem_seg"}
 
 
 def test_padding_and_ignored_pixels_have_no_semantic_loss():
     # 70 x 100 is padded to 96 x 128; with all labels ignored nothing is left
     model = panoptic_model()
-    assert losses_of(model, labelled(255))["loss_sem_seg"] == 0
-    half = labelled(1)
+    assert losses_of(model, labeled(255))["loss_sem_seg"] == 0
+    half = labeled(1)
     half["sem_seg"][:, 50:] = 255
     logits = torch.zeros(1, NUM_LABELS, 96, 128)
     logits[..., 50:], logits[:, 1, 70:] = 9.0, 9.0  # would cost something if it counted
@@ -115,7 +98,7 @@ def test_padding_and_ignored_pixels_have_no_semantic_loss():
 
 def test_weights_reach_the_losses_that_detectron2_gives_them_to():
     weights = ["MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 0.5, "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", 3.0]
-    plain, weighted = losses_of(panoptic_model(), labelled()), losses_of(panoptic_model(*weights), labelled())
+    plain, weighted = losses_of(panoptic_model(), labeled()), losses_of(panoptic_model(*weights), labeled())
     expected = {
         "loss_sem_seg": 0.5,
         "loss_box_reg": 3,
@@ -139,7 +122,7 @@ def test_weights_reach_the_losses_that_detectron2_gives_them_to():
     ],
 )
 def test_labels_that_the_model_cannot_take_are_named(sem_seg, message):
-    x = {key: value for key, value in {**labelled(), "sem_seg": sem_seg}.items() if value is not None}
+    x = {key: value for key, value in {**labeled(), "sem_seg": sem_seg}.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         panoptic_model().train()([x])
 

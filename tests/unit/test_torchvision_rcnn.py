@@ -11,10 +11,10 @@ import torchvision
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from PIL import Image
-from test_mask_rcnn import tiny_cfg
 from torch import nn
 
 from mask2former_ext.interop.weights import load_weights
+from tests.rcnn import tiny_cfg
 
 NUM_CLASSES = 5
 HEIGHT, WIDTH = 160, 192

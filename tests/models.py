@@ -5,24 +5,27 @@ Shapes: N objects; H, W pixels. Classes are 0..4, of which 0..2 are things.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Instances
 
 from mask2former_ext import load_config
-from mask2former_ext.contract import TASKS, contract_of
+from mask2former_ext.classes import ClassTable
+from mask2former_ext.contract import TASKS, contract_of, numbered_for
 from tests.places import ROOT
 
 NUM_CLASSES, NUM_THINGS, IGNORED = 5, 3, 254
+CLASSES = ClassTable(
+    names=tuple(f"a {k}" for k in range(NUM_CLASSES)),
+    is_thing=tuple(k < NUM_THINGS for k in range(NUM_CLASSES)),
+    ignore_label=IGNORED,
+)
 # What a head counts (`Contract.class_heads`) -> how many there are here.
 NUM_OF = {"all": NUM_CLASSES, "things": NUM_THINGS, "labels": 1 + NUM_CLASSES - NUM_THINGS}
 NUM_TEXTS = 8  # of an image, for OneFormer: its queries less its learned texts
-DATASET = "contract_of_models"
 # A model that has learned nothing is never sure of anything.
 UNSURE = {
     "MODEL__MASK_CLASSIFIER__MIN_CLASS_PROB": 0.0,
@@ -39,8 +42,8 @@ def tiny(folder: str, **changes: object) -> CfgNode:
     """
     overrides = [item for key, value in {**UNSURE, **changes}.items() for item in (key.replace("__", "."), value)]
     cfg = load_config(str(ROOT / f"configs/{folder}/tiny.yaml"), ["MODEL.DEVICE", "cpu", *overrides])
-    cfg.DATASETS.TRAIN = (DATASET,)
     model = contract_of(cfg)
+    cfg.MODEL.CLASSES = CfgNode(numbered_for(cfg, CLASSES).to_dict(), new_allowed=True)
     for section, counted in model.class_heads(cfg).items():
         cfg.MODEL[section].NUM_CLASSES = NUM_OF[counted]
     model.choose_tasks(cfg, TASKS)
@@ -104,20 +107,6 @@ MODELS: dict[str, Callable[[], CfgNode]] = {
 def build(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     return build_model(MODELS[name]())
-
-
-@contextmanager
-def known_classes() -> Iterator[None]:
-    """The data set that the models name has these classes."""
-    MetadataCatalog.get(DATASET).set(
-        thing_dataset_id_to_contiguous_id={i: i for i in range(NUM_THINGS)},
-        stuff_dataset_id_to_contiguous_id={i: i for i in range(NUM_CLASSES)},
-        ignore_label=IGNORED,
-    )
-    try:
-        yield
-    finally:
-        MetadataCatalog.remove(DATASET)
 
 
 def an_input(

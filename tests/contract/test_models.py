@@ -17,7 +17,6 @@ from tests.models import (
     an_input,
     build,
     input_of,
-    known_classes,
     losses_of,
     results_of,
     tiny,
@@ -34,12 +33,6 @@ every_model = pytest.mark.parametrize("name", MODELS)
 every_semantic_model = pytest.mark.parametrize("name", rows_that_answer("semantic"))
 every_instance_model = pytest.mark.parametrize("name", rows_that_answer("instance"))
 every_panoptic_model = pytest.mark.parametrize("name", rows_that_answer("panoptic"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _classes():
-    with known_classes():
-        yield
 
 
 def test_every_registered_model_has_a_row():

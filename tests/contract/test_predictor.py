@@ -10,16 +10,10 @@ import torch
 
 from mask2former_ext import Predictor
 from mask2former_ext.contract import Request
-from tests.models import MODELS, known_classes
+from tests.models import MODELS
 from tests.rcnn import labeled, panoptic_model
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _classes():
-    with known_classes():
-        yield
 
 
 def predictor_of(name: str) -> Predictor:

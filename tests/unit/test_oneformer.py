@@ -14,15 +14,9 @@ from mask2former_ext.contract import Request
 from mask2former_ext.distributed import leave_process_group
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 from mask2former_ext.models.oneformer import ContrastiveCriterion, TaskConditionedDecoder, contrastive_loss
-from tests.models import MODELS, an_input, build, known_classes
+from tests.models import MODELS, an_input, build
 
 ROW = "oneformer_resnet"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _classes():
-    with known_classes():
-        yield
 EYE = torch.eye(2)[:, None]  # B = 2 images, Q = 1 query, C = 2 channels: the images have nothing in common
 
 

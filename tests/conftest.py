@@ -20,8 +20,8 @@ from mask2former_ext import add_config
 from mask2former_ext.env import detectron2_provider
 from tests.places import ROOT, SHARED
 
-# Two cores: two threads, or one in each of the two processes of pytest-xdist.
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+# Two cores: two threads, or one in each of the two processes of pytest-xdist; fewer where the environment says so.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, int(os.environ.get("OMP_NUM_THREADS", 2))))
 
 
 def pytest_report_header() -> list[str]:

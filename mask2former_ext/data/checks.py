@@ -15,12 +15,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from mask2former_ext.classes import APART
-from mask2former_ext.contract import separates_classes
 from mask2former_ext.data.augmentation import needs_semantic_labels
 from mask2former_ext.data.channels import CHANNEL_FILES
 from mask2former_ext.data.image_io import read_record_image
 from mask2former_ext.data.prepare import learned_classes
-from mask2former_ext.data.separated import separate
 from mask2former_ext.data.sets.published import check_registered, require_class_table
 from mask2former_ext.data.targets.kind import (
     PANOPTIC_FILE,
@@ -51,12 +49,16 @@ def check_datasets(cfg: CfgNode, eval_only: bool = False) -> None:
         where = "DATASETS.TEST is" if eval_only else "DATASETS.TRAIN and DATASETS.TEST are both"
         raise ValueError(f"{where} empty; a data set must be named there")
     _check_class_lists(cfg, train, test)
+    kind = target_kind(cfg) if train else None
+    if kind is not None:
+        kind.check_sets(train)
     for name in dict.fromkeys(train + test):
         records = records_of(name)
-        kind = target_kind(cfg) if name in train else None
-        if kind is not None:
+        file_keys: tuple[str, ...] = ()
+        if kind is not None and name in train:
             check_truth(name, records, kind, needs_semantic_labels(cfg))
-        check_records(name, records, cfg.INPUT.FORMAT, () if kind is None else kind.file_keys)
+            file_keys = kind.file_keys
+        check_records(name, records, cfg.INPUT.FORMAT, file_keys)
 
 
 def check_truth(name: str, records: Sequence[Record], kind: TargetKind, crop_needs_labels: bool) -> None:
@@ -113,8 +115,6 @@ def _check_class_lists(cfg: CfgNode, train: list[str], test: list[str]) -> None:
     for other in train[1:]:
         if learned_classes(cfg, other) != learned:
             raise ValueError(f"DATASETS.TRAIN: '{first}' and '{other}' differ in their classes; they must be the same")
-        if separates_classes(cfg) and separate(other).thing_of != separate(first).thing_of:
-            raise ValueError(f"DATASETS.TRAIN: the records of '{first}' and '{other}' number their things differently")
     for head, names in learned.items():
         for other in test:
             count = len(learned_classes(cfg, other)[head])

@@ -19,7 +19,6 @@ from pycocotools import mask as rle_codec
 
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.data.image_io import read_labels, read_panoptic
-from mask2former_ext.data.separated import separate
 from mask2former_ext.data.sets.published import require_class_table
 from mask2former_ext.data.sets.records import read_json, require
 from mask2former_ext.data.targets.annotations import has_outline
@@ -30,6 +29,7 @@ from mask2former_ext.data.targets.masks import (
     panoptic_to_semantic,
     segmentation_mask,
 )
+from mask2former_ext.data.targets.separated import separate
 
 Record = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ class DatasetTruth:
     """One registered data set: its records by file name, its `classes`, and which kinds of truth it has."""
 
     def __init__(self, dataset_name: str, separated: bool = False) -> None:
-        """`separated`: by the classes of a model that numbers things and stuff apart (`data.separated`).
+        """`separated`: by the classes of a model that numbers things and stuff apart (`data.targets.separated`).
 
         ValueError if the data set names no classes, or has a panoptic json in which a record has no truth.
         """

@@ -16,7 +16,7 @@ from tests.source import attributes_read
 # Keys that are read under a name that is put together, and where.
 READ_BY_A_MADE_NAME = {
     **{f"MODEL.MASK_CLASSIFIER.{task.upper()}_ON": "contract.py" for task in TASKS},
-    **{f"INPUT.TASK_PROBABILITIES.{task.upper()}": "data/tasks.py" for task in TASKS},
+    **{f"INPUT.TASK_PROBABILITIES.{task.upper()}": "data/targets/unified.py" for task in TASKS},
 }
 # Whose backbone and schedule `add_config` makes known: the key is ours, the code that reads it Detectron2's.
 DEEPLAB = "embedded/detectron2/projects/deeplab"

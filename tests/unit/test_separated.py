@@ -24,8 +24,9 @@ from mask2former_ext.config.checks import check_training
 from mask2former_ext.contract import classes_of
 from mask2former_ext.data import Mapper, check_datasets, learned_classes, prepare_data, register_all
 from mask2former_ext.data.loader import training_records
-from mask2former_ext.data.separated import separate
 from mask2former_ext.data.sets.published import require_class_table
+from mask2former_ext.data.targets.separated import separate
+from mask2former_ext.data.targets.things import ThingTarget
 from mask2former_ext.engine.setup import banner
 
 NAME = "a_set_of_the_separated_tests"
@@ -189,6 +190,13 @@ def test_other_targets_than_the_models_are_refused(folder: Path, architecture: s
     cfg.INPUT.TARGETS = "semantic"
     with pytest.raises(ValueError, match=f"INPUT.TARGETS is 'semantic', but {architecture} learns from '{needed}'"):
         check_training(cfg, num_processes=1)
+
+
+def test_check_sets_refuses_sets_that_number_their_things_differently() -> None:
+    target = ThingTarget(separate("coco_2017_train_panoptic"))
+    target.check_sets(["coco_2017_train_panoptic", "coco_2017_val_panoptic"])
+    with pytest.raises(ValueError, match="'coco_.*' and 'cityscapes_.*' number their things differently"):
+        target.check_sets(["coco_2017_train_panoptic", "cityscapes_fine_panoptic_train"])
 
 
 # Training examples.

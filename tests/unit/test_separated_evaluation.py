@@ -26,7 +26,7 @@ from test_evaluators import (
 
 from mask2former_ext import add_config
 from mask2former_ext.classes import to_metadata
-from mask2former_ext.data.separated import separate
+from mask2former_ext.data.targets.separated import separate
 from mask2former_ext.engine.trainer import results_table
 from mask2former_ext.evaluation.build import build_evaluator
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
@@ -121,3 +122,20 @@ def test_detectron2_builds_it_and_learns_its_outputs():
     assert shapes == {"res3": (128, 8), "res5": (512, 32)}
     assert backbone.size_divisibility == 32
     assert list(backbone(torch.randn(1, 3, 64, 64))) == ["res3", "res5"]
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "resnet10t"])
+def test_timms_weights_for_four_channels_follow_this_projects_rule(name, monkeypatch):
+    create, stem = timm.create_model, {}
+
+    def fetched(*args, pretrained, **options):
+        body = create(*args, pretrained=False, **options)
+        if pretrained:
+            stem.update((key, value) for key, value in body.state_dict().items() if value.shape[1:2] == (3,))
+        return body
+
+    monkeypatch.setattr(timm, "create_model", fetched)
+    features = TimmFeatures(name, pretrained=True, in_channels=4, color_places=(1, 2, 3))
+    ((key, given),) = stem.items()
+    made = features.body.state_dict()[key]
+    assert torch.equal(made[:, 1:], given) and torch.allclose(made[:, 0], given.mean(dim=1))

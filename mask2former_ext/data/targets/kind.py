@@ -147,6 +147,9 @@ class TargetKind(ABC):
         if fault is not None:
             raise ValueError(f"{record['file_name']}: {fault}")
 
+    def check_sets(self, names: Sequence[str]) -> None:  # noqa: B027  # whose classes are the same already
+        """Raise ValueError naming two registered data sets that cannot be learned together."""
+
     def cleaned(self, records: Iterable[Record]) -> list[dict[str, Any]]:
         """The records without what is in them and cannot be learned, of which a warning is logged."""
         return [dict(record) for record in records]

@@ -1,11 +1,11 @@
 """Truth for models that number things and stuff apart (Mask R-CNN, Panoptic FPN): things with boxes, labels of pixels.
 
-Shapes: N things. How classes are numbered apart is said in `data.separated`.
+Shapes: N things. How classes are numbered apart is said in `data.targets.separated`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from mask2former_ext.data.separated import Separation, separate
 from mask2former_ext.data.targets.annotations import annotated_boxes, has_outline
 from mask2former_ext.data.targets.boxes import without_faulty_boxes
 from mask2former_ext.data.targets.instance import things_of_panoptic
@@ -27,6 +26,7 @@ from mask2former_ext.data.targets.kind import (
     TargetKind,
 )
 from mask2former_ext.data.targets.masks import box_of_mask
+from mask2former_ext.data.targets.separated import Separation, separate
 
 
 class ThingTarget(TargetKind):
@@ -46,6 +46,13 @@ class ThingTarget(TargetKind):
     def from_config(cls, cfg: CfgNode) -> TargetKind:
         separation = separate(cfg.DATASETS.TRAIN[0])
         return cls(separation, with_masks=cfg.MODEL.MASK_ON, ignore_label=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
+
+    def check_sets(self, names: Sequence[str]) -> None:
+        for other in names[1:]:
+            if separate(other).thing_of != self.separation.thing_of:
+                raise ValueError(
+                    f"DATASETS.TRAIN: the records of '{names[0]}' and '{other}' number their things differently"
+                )
 
     def cleaned(self, records: Iterable[Record]) -> list[dict[str, Any]]:
         """Without boxes that have no area, lie outside of the image or are no number."""

@@ -159,7 +159,7 @@ def _masked_attention_constants(ours: str) -> dict[str, Any]:
 _MULTI_SCALE_FEATURE = "multi_scale_pixel_decoder"
 _MASKED_ATTENTION_UNUSED = (_DEEPLAB_HEAD | _BIAS_KEYS) | {
     f"{HEAD}LOSS_WEIGHT",
-    f"{HEAD}IGNORE_VALUE",  # the data set's metadata says which label is ignored
+    f"{HEAD}IGNORE_VALUE",  # the data set says which label is ignored
     f"{HEAD}DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS",
     f"{HEAD}DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS",
 }
@@ -203,7 +203,7 @@ _NOT_MASKFORMERS = (
     frozenset(
         {
             f"{HEAD}COMMON_STRIDE",  # fixed: that of the finest map
-            f"{HEAD}IGNORE_VALUE",  # the data set's metadata says which label is ignored
+            f"{HEAD}IGNORE_VALUE",  # the data set says which label is ignored
             *(f"{HEAD}DEFORMABLE_TRANSFORMER_ENCODER_{key}" for key in ("IN_FEATURES", "N_POINTS", "N_HEADS")),
             *(f"{MASK_FORMER}.{key}" for key in ("TRAIN_NUM_POINTS", "OVERSAMPLE_RATIO", "IMPORTANCE_SAMPLE_RATIO")),
         }

@@ -124,3 +124,9 @@ def test_classes_of_a_checkpoint_that_break_a_rule_are_named(run: Path, tmp_path
     torch.save({**content, "classes": {"names": []}}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"w\.pth: classes: names is \(\), but must hold one name"):
         Predictor(load_config(TINY, ["MODEL.WEIGHTS", str(tmp_path / "w.pth"), "MODEL.DEVICE", "cpu"]))
+
+
+def test_predictor_metadata_still_has_the_names_with_a_warning(run: Path):
+    predictor = Predictor(load_config(run / "config.yaml", weights_of(run)))
+    with pytest.warns(DeprecationWarning, match="use Predictor.classes"):
+        assert predictor.metadata.stuff_classes == [*NAMES]

@@ -21,7 +21,7 @@ from mask2former_ext.data import prepare_data, register_all
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer
 from mask2former_ext.engine.setup import setup
-from mask2former_ext.inference.saving import Asked, ImageSaver
+from mask2former_ext.inference.saving import ImageSaver, SaveOptions
 
 TINY = Path(__file__).resolve().parents[2] / "configs" / "mask2former" / "tiny.yaml"
 NAMES = ("disk", "square", "triangle", "star", "ring", "cross", "sky", "ground", "water")
@@ -80,7 +80,7 @@ def test_what_a_model_finds_is_drawn_and_saved_with_names(run: Path, tmp_path: P
     result = predictor(IMAGE)
     assert {s.name for s in result.found()["semantic"].segments} <= set(NAMES)
     assert result.draw("semantic").ndim == 3
-    with ImageSaver(tmp_path, Asked(save=("json", "coco")), predictor.classes) as saver:
+    with ImageSaver(tmp_path, SaveOptions(save=("json", "coco")), predictor.classes) as saver:
         saver.save(IMAGE, result, "a", "a.jpg")
     assert {one["name"] for one in json.loads((tmp_path / "a.json").read_text())["semantic"]} <= set(NAMES)
     assert [c["name"] for c in json.loads((tmp_path / "coco.json").read_text())["categories"]] == [*NAMES[:6]]

@@ -1,6 +1,6 @@
 """The classes of a data set or of a model: names, which are things, ids in files, colors, and how they are numbered.
 
-A table is made where a data set is registered or where a checkpoint is read. All other code takes it as it is: nothing
+A table arises where a data set is registered or where a checkpoint is read. All other code takes it as it is: nothing
 rebuilds a map of classes. This module imports nothing of the house, so that every room may import it.
 
 Letters: K classes, T things, S kinds of stuff. A *number* is what a model and a record call a class; a *dataset id* is
@@ -35,7 +35,7 @@ class ClassTable:
     """
 
     names: tuple[str, ...]
-    is_thing: tuple[bool, ...] = ()  # (): nobody has said which classes are things
+    is_thing: tuple[bool, ...] = ()  # (): unknown which classes are things
     dataset_ids: tuple[int | None, ...] = ()  # None, or (): no json file names the class; label files hold its number
     colors: tuple[Color, ...] = ()  # RGB in 0..255; (): not known
     numbering: str = TOGETHER

@@ -41,7 +41,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
     if "semantic" in tasks and truth.has_semantic:
         evaluator_of["semantic"] = SemanticEvaluator(truth, output_dir)
     if not evaluator_of:
-        raise ValueError(f"data set {dataset_name} has no truth for what the model is asked: {', '.join(tasks)}")
+        answered = ", ".join(tasks)
+        raise ValueError(f"data set {dataset_name} has no truth for any task that the model answers: {answered}")
     without = [task for task in tasks if task not in evaluator_of]
     if without:
         logger.info("data set %s has no truth for %s: not scored", dataset_name, ", ".join(without))

@@ -97,8 +97,8 @@ class PanopticEvaluator(DatasetEvaluator):
 class InstanceEvaluator(DatasetEvaluator):
     """Average precision of the classes that are things, under the keys "bbox" and, if there are masks, "segm".
 
-    Truth is the instances json. Without one it is made of the panoptic truth's things, or of the records' annotations.
-    A prediction of a class that is no thing is dropped: models that know things and stuff by one numbering make some.
+    Truth is the instances json. Without one it follows from the panoptic truth's things, or from annotations.
+    A prediction of a class that is no thing is dropped: models that number things and stuff together give some.
     """
 
     def __init__(

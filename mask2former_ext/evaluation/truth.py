@@ -109,13 +109,13 @@ class DatasetTruth:
         return self.panoptic is not None or any("sem_seg_file_name" in record for record in self._records)
 
     def record(self, inputs: Record) -> Record:
-        """The record that the model's input was made from."""
+        """The record that the model's input comes from."""
         if inputs["file_name"] not in self.record_of:
             raise ValueError(f"{inputs['file_name']} is not an image of the data set {self.name}")
         return self.record_of[inputs["file_name"]]
 
     def semantic(self, inputs: Record) -> tuple[str, NDArray[np.integer]]:
-        """(file, contiguous class of each pixel (H, W)): the semantic label file, else made from the panoptic truth."""
+        """(file, contiguous class of each pixel (H, W)): the semantic label file, else by the panoptic truth."""
         record = self.record(inputs)
         if "sem_seg_file_name" in record:
             path = record["sem_seg_file_name"]
@@ -130,8 +130,8 @@ class DatasetTruth:
         unknown = {segment["category_id"] for segment in segments} - label_of.keys()
         if unknown:
             raise ValueError(f"{path}: category ids {sorted(unknown)} are no classes of data set {self.name}")
-        labelled = [{**segment, "category_id": label_of[segment["category_id"]]} for segment in segments]
-        return path, panoptic_to_semantic(ids, labelled, self.classes.ignore_label)
+        labeled = [{**segment, "category_id": label_of[segment["category_id"]]} for segment in segments]
+        return path, panoptic_to_semantic(ids, labeled, self.classes.ignore_label)
 
     def thing_categories(self) -> list[dict[str, Any]]:
         """The things as COCO categories: id of the data set and name."""
@@ -154,26 +154,26 @@ class DatasetTruth:
             if has_outline(annotation):
                 mask = segmentation_mask(annotation["segmentation"], inputs["height"], inputs["width"])
                 rle = encode_mask(mask)
-            made = _annotation(record, id_of_thing[annotation["category_id"]], rle, annotation)
+            content = _annotation(record, id_of_thing[annotation["category_id"]], rle, annotation)
             if "bbox" in annotation:
                 box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYWH_ABS)
-                made["bbox"] = [float(side) for side in box]
-                made.setdefault("area", made["bbox"][2] * made["bbox"][3])
-            annotations.append(made)
+                content["bbox"] = [float(side) for side in box]
+                content.setdefault("area", content["bbox"][2] * content["bbox"][3])
+            annotations.append(content)
         return annotations
 
 
 def _annotation(record: Record, category: int, rle: dict[str, Any] | None, source: Mapping[str, Any]) -> dict[str, Any]:
     """`rle` None: only a box is known, which the caller adds."""
-    made = {
+    content = {
         "image_id": record["image_id"],
         "category_id": category,
         "iscrowd": int(source.get("iscrowd", 0)),
     }
     if rle is None:
-        return made
+        return content
     outline = {"segmentation": rle, "area": float(rle_codec.area(rle)), "bbox": rle_codec.toBbox(rle).tolist()}
-    return {**made, **outline}
+    return {**content, **outline}
 
 
 def _image_key(image_id: int | str | None) -> str:

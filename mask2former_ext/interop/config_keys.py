@@ -107,7 +107,7 @@ def _is_open(cfg: CN, key: str) -> bool:
 
 
 def _with_floats(tree: dict[str, Any], cfg: CN) -> dict[str, Any]:
-    """`tree` with whole numbers made floats where `cfg` holds a float, so that `DICE_WEIGHT: 5` is no type error."""
+    """`tree` with whole numbers turned into floats where `cfg` holds a float, so that `DICE_WEIGHT: 5` is right."""
     result = {}
     for key, value in tree.items():
         here = cfg.get(key)

@@ -12,19 +12,19 @@ Then the pyramid's maps, logits and deltas of the anchors, and what the heads sa
 1e-4. The differences left, as read in the sources of both:
 
 - Size. An image is scaled to whole pixels, which Detectron2 rounds and torchvision cuts off (500 x 333 to 800 wide is
-  532 high there, 533 here); here bytes are scaled, with antialiasing, there normalised numbers, without.
+  532 high there, 533 here); here bytes are scaled, with antialiasing, there normalized numbers, without.
 - Padding. There all images of a batch are padded to one size; here those of one padded size run together.
 - Anchors of p6. Where p5 has an odd number of rows or columns, torchvision takes the padded image's side over p6's as
   the stride, cut off to a whole number (25 rows: 800 // 13 = 61); here it is 64.
 - Small boxes. Proposals of less than 0.001 px fall away there, here of PROPOSAL_GENERATOR.MIN_SIZE (0) or less.
   Detections of less than 0.01 px fall away there before the best hundred are counted; here those without area
-  do, at the size that is asked for, after it.
+  do, at the output size, after it.
 - Order of proposals. There by probability, of which many may be exactly 1; here by logit.
 - Clipping. There boxes are cut at the edge of the model's input; here at that of the result, too.
 - Masks. There numbers in [0, 1], drawn on whole pixels in a box that is rounded to them and has a border of one cell;
-  here bool, sampled at the centres of pixels in the box as it is.
+  here bool, sampled at the centers of pixels in the box as it is.
 - Batch norms. With its first published weights (COCO_V1) torchvision adds nothing to the variance, else 1e-5 as here. A
-  file under that time's names is taken to be such; one that was saved from such a model since cannot be told apart.
+  file under the names of that time counts as one of these. A file saved from such a model later looks like the others.
 - Classes. There 1..K, 0 is the background; here 0..K-1.
 - Training. There the losses of the proposal network are means over the anchors drawn, here sums over as many as should
   be; smooth L1 is quadratic below 1 / 9 there, here below SMOOTH_L1_BETA (0); a mask's target is the covered share of a

@@ -178,20 +178,20 @@ class PixelDecoder(TopDownPath):
 
 
 def _reference_points(shapes: list[tuple[int, int]], valid: list[Tensor] | None, device: torch.device) -> Tensor:
-    """Centre of each token's cell, in coordinates [0, 1] of every level's map: (B or 1, S, levels, 2), x then y.
+    """Center of each token's cell, in coordinates [0, 1] of every level's map: (B or 1, S, levels, 2), x then y.
 
-    With padding, the centre is taken relative to the valid part of the token's level and placed in that of the other.
+    With padding, the center is taken relative to the valid part of the token's level and placed in that of the other.
     """
     sizes = torch.tensor(shapes, dtype=torch.float32, device=device)
     # (B, levels, 2), height then width
     ratios = sizes.new_ones(1, len(shapes), 2) if valid is None else torch.stack(valid, dim=1) / sizes
-    centres = []
+    centers = []
     for level, (height, width) in enumerate(shapes):
         y = torch.arange(0.5, height, device=device) / (ratios[:, level, 0, None] * height)
         x = torch.arange(0.5, width, device=device) / (ratios[:, level, 1, None] * width)
         grid = torch.stack((x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1)
-        centres.append(grid.flatten(1, 2))
-    return torch.cat(centres, dim=1)[:, :, None] * ratios.flip(-1)[:, None]
+        centers.append(grid.flatten(1, 2))
+    return torch.cat(centers, dim=1)[:, :, None] * ratios.flip(-1)[:, None]
 
 
 # ------------------------------------------------------------------------------------------------ transformer decoder

@@ -221,7 +221,7 @@ class MaskClassifier(Segmenter):
                 min_pixel_prob=self.min_pixel_prob,
             )
         if options.instance:
-            found = instance_inference(
+            detected = instance_inference(
                 class_logits,
                 resized,
                 max_instances=options.detections_per_image,
@@ -230,9 +230,9 @@ class MaskClassifier(Segmenter):
             )
             result["instances"] = Instances(
                 output_size,
-                pred_masks=found.masks,
-                pred_boxes=Boxes(found.boxes),
-                scores=found.scores,
-                pred_classes=found.classes,
+                pred_masks=detected.masks,
+                pred_boxes=Boxes(detected.boxes),
+                scores=detected.scores,
+                pred_classes=detected.classes,
             )
         return result

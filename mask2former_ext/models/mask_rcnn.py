@@ -114,10 +114,10 @@ class MaskRCNN(ImageModel):
         MODEL.ROI_HEADS.SCORE_THRESH_TEST)."""
         names = [name_of(x, index) for index, x in enumerate(batched_inputs)]
         proposals, _ = self.proposal_generator(features, images.image_sizes, names)
-        found = self.roi_heads.detect(features, proposals, images.image_sizes, names, min_score)
+        detections = self.roi_heads.detect(features, proposals, images.image_sizes, names, min_score)
         return [
             {"instances": _instances(each, size, output_size_of(x, size))}
-            for each, size, x in zip(found, images.image_sizes, batched_inputs, strict=True)
+            for each, size, x in zip(detections, images.image_sizes, batched_inputs, strict=True)
         ]
 
     def truth(self, model_input: dict, name: str) -> Truth:
@@ -162,17 +162,16 @@ def _cropping(masks: Tensor | PolygonMasks) -> Callable[[Tensor, Tensor, int], T
     return lambda index, boxes, size: masks[index.cpu()].crop_and_resize(boxes, size).to(boxes.device)
 
 
-def _instances(found: Detections, image_size: tuple[int, int], output_size: tuple[int, int]) -> Instances:
-    """What was found in the model's input, at the size that is asked for."""
+def _instances(detections: Detections, image_size: tuple[int, int], output_size: tuple[int, int]) -> Instances:
+    """The detections in the model's input, at the output size."""
     height_ratio, width_ratio = output_size[0] / image_size[0], output_size[1] / image_size[1]
-    boxes = found.boxes * found.boxes.new_tensor([width_ratio, height_ratio, width_ratio, height_ratio])
+    boxes = detections.boxes * detections.boxes.new_tensor([width_ratio, height_ratio, width_ratio, height_ratio])
     boxes = clip_boxes_to_image(boxes, output_size)
     kept = larger_than(boxes, 0)
-    instances = Instances(
-        output_size, pred_boxes=Boxes(boxes[kept]), scores=found.scores[kept], pred_classes=found.classes[kept]
-    )
-    if found.mask_probs is not None:
-        instances.pred_masks = paste_masks(found.mask_probs[kept], boxes[kept], output_size)
+    scores, classes = detections.scores[kept], detections.classes[kept]
+    instances = Instances(output_size, pred_boxes=Boxes(boxes[kept]), scores=scores, pred_classes=classes)
+    if detections.mask_probs is not None:
+        instances.pred_masks = paste_masks(detections.mask_probs[kept], boxes[kept], output_size)
     return instances
 
 

@@ -1,6 +1,6 @@
 """OneFormer: one transformer to rule universal image segmentation (Jain et al., arXiv 2211.06220).
 
-What it adds to Mask2Former: it is told the task by a sentence. The task's token is the last query, and the others start
+What it adds to Mask2Former: it reads the task as a sentence. The task's token is the last query, and the others start
 from a small transformer over the per-pixel embeddings under that token (section 3.2). In training, one text for each
 object says what the task wants of the image, and a contrastive loss draws the queries to the texts of their own image
 (section 3.3). One model, trained once on all tasks, answers each of them.
@@ -274,7 +274,7 @@ class OneFormer(Mask2Former):
     def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:
         """The tasks' tokens (B, C)."""
         tasks = [TASKS.index(_task(x, index)) for index, x in enumerate(batched_inputs)]
-        # Numbers of tokens are too large for half precision, which would make neighbours one.
+        # Numbers of tokens are too large for half precision, which would make neighbors one.
         with torch.autocast(self.device.type, enabled=False):
             return (self.task_mlp(self.task_tokens[tasks]),)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mask2former_ext.contract import TASKS, Request
 from mask2former_ext.models.image_model import check_num_classes, output_size_of
 from mask2former_ext.models.mask_rcnn import MaskRCNN
-from mask2former_ext.models.pixel_classifier import enlarged, num_labelled, pixel_labels, summed_cross_entropy
+from mask2former_ext.models.pixel_classifier import enlarged, num_labeled, pixel_labels, summed_cross_entropy
 from mask2former_ext.postprocess import resize_class_scores
 
 
@@ -215,10 +215,10 @@ class PanopticFeaturePyramid(MaskRCNN):
         return {name: self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def semantic_loss(self, features: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Cross entropy, the mean over the labelled pixels of the joint batch; labels (B, H, W)."""
+        """Cross entropy, the mean over the labeled pixels of the joint batch; labels (B, H, W)."""
         logits, stride = self.sem_seg_head(features), self.sem_seg_head.stride
         total = summed_cross_entropy(logits, labels, stride=stride, ignore_label=self.ignore_label)
-        return total / num_labelled(labels, self.ignore_label)
+        return total / num_labeled(labels, self.ignore_label)
 
     def results(
         self, features: dict[str, Tensor], batched_inputs: list[dict], images: ImageList, min_score: float | None
@@ -233,8 +233,8 @@ class PanopticFeaturePyramid(MaskRCNN):
             scores = resize_class_scores(image_logits, size, output_size_of(x, size))
             result["sem_seg"] = scores
             if merge is not None:
-                found = result["instances"]
+                things = result["instances"]
                 result["panoptic_seg"] = merge_things_and_stuff(
-                    found.pred_masks, found.scores, found.pred_classes, scores.argmax(dim=0), merge
+                    things.pred_masks, things.scores, things.pred_classes, scores.argmax(dim=0), merge
                 )
         return results

@@ -60,13 +60,13 @@ def pixel_labels(batched_inputs: list[dict], images: ImageList, *, num_classes: 
     return padded
 
 
-def num_labelled(labels: Tensor, ignore_label: int) -> Tensor:
-    """What a sum over the labelled pixels of this process is divided by for the mean of the joint batch."""
+def num_labeled(labels: Tensor, ignore_label: int) -> Tensor:
+    """What a sum over the labeled pixels of this process is divided by for the mean of the joint batch."""
     return per_process((labels != ignore_label).sum().float(), at_least=1)
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, *, stride: int, ignore_label: int) -> Tensor:
-    """Logits (B, K, h, w) in cells of `stride` pixels, labels (B, H, W) -> the sum over the labelled pixels."""
+    """Logits (B, K, h, w) in cells of `stride` pixels, labels (B, H, W) -> the sum over the labeled pixels."""
     height, width = labels.shape[-2:]
     with torch.autocast(logits.device.type, enabled=False):
         of_pixels = enlarged(logits, stride)[..., :height, :width]
@@ -146,16 +146,16 @@ class PixelClassifier(Segmenter):
         images: ImageList,
         valid_sizes: list[tuple[int, int]] | None,  # noqa: ARG002  # what is padding is ignored by its label
     ) -> dict[str, Tensor]:
-        """loss_sem_seg of the last layer, and loss_sem_seg_i of the earlier layer i: means over the labelled pixels of
+        """loss_sem_seg of the last layer, and loss_sem_seg_i of the earlier layer i: means over the labeled pixels of
         the joint batch of all processes."""
         labels = pixel_labels(batched_inputs, images, num_classes=self.num_classes, ignore_label=self.ignore_label)
-        num_pixels = num_labelled(labels, self.ignore_label)
+        num_pixels = num_labeled(labels, self.ignore_label)
         how: dict[str, Any] = {"stride": self.stride, "ignore_label": self.ignore_label}
         *earlier, last = outputs
         names = ["loss_sem_seg", *(f"loss_sem_seg_{index}" for index in range(len(earlier)))]
         losses = {}
         for name, logits in zip(names, [last, *earlier], strict=True):
-            # Enlarged anew in the backward pass: kept for it, all layers' logits would be most of what is held.
+            # Computed again in the backward pass: all layers' enlarged logits would take most of the memory.
             total = checkpoint(summed_cross_entropy, logits, labels, use_reentrant=False, **how)
             losses[name] = self.loss_weight * total / num_pixels
         return losses

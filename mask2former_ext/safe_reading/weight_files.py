@@ -47,10 +47,10 @@ def read_file(path: str) -> Any:
                 return load_pickle(file)
         return load_torch(path)
     except _READ_ERRORS as error:
-        # PyTorch's own message advises at length to turn safety off; one line of it says what was found.
+        # PyTorch's own message advises at length to turn safety off. One line of it names what the file holds.
         lines = str(error).splitlines() or [""]
-        found = next((line for line in lines if "GLOBAL" in line), lines[0])
-        reason = f"{type(error).__name__} {found.strip()}".strip()
+        cause = next((line for line in lines if "GLOBAL" in line), lines[0])
+        reason = f"{type(error).__name__} {cause.strip()}".strip()
         raise ValueError(f"{path}: not a weight file that can be read safely: {reason}") from error
 
 
@@ -90,7 +90,7 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _numpy_globals() -> list[Any]:
-    """What pickled numpy numbers are made of; checkpoints of trainers keep a few beside their tensors."""
+    """The parts of pickled numpy numbers; checkpoints of trainers keep a few beside their tensors."""
     dtypes = [type(np.dtype(kind)) for kind in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")]
     names = [(_RECONSTRUCT, f"{module}._reconstruct") for module in _MULTIARRAY]
     names += [(_SCALAR, f"{module}.scalar") for module in _MULTIARRAY]

@@ -190,7 +190,7 @@ def test_only_tasks_that_have_truth_are_scored(register, tmp_path):
 
 
 def test_no_truth_for_any_task_is_an_error(register):
-    with pytest.raises(ValueError, match="made has no truth for what the model is asked: semantic, instance, panoptic"):
+    with pytest.raises(ValueError, match="no truth for any task that the model answers: semantic, instance, panoptic"):
         build_evaluator(config(), register({}))
 
 

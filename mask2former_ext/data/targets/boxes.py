@@ -47,11 +47,11 @@ def without_faulty_boxes(records: Iterable[Record]) -> list[dict[str, Any]]:
     """The records without the annotations whose `bbox` cannot be learned. These are counted, and the first named."""
     kept, faults = [], []
     for record in records:
-        found = [_named_fault(record, annotation) for annotation in record.get("annotations", ())]
-        if any(found):
-            good = [a for a, fault in zip(record["annotations"], found, strict=True) if fault is None]
+        all_faults = [_named_fault(record, annotation) for annotation in record.get("annotations", ())]
+        if any(all_faults):
+            good = [a for a, fault in zip(record["annotations"], all_faults, strict=True) if fault is None]
             record = {**record, "annotations": good}
-            faults += [fault for fault in found if fault is not None]
+            faults += [fault for fault in all_faults if fault is not None]
         kept.append(dict(record))
     if faults:
         named = "; ".join(faults[:_NAMED]) + ("; ..." if len(faults) > _NAMED else "")

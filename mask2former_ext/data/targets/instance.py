@@ -41,10 +41,10 @@ class InstanceTarget(TargetKind):
 
     def build(self, source: Source, augmented: Augmented) -> dict[str, Any]:
         if ANNOTATIONS in source.record:
-            found = annotated_masks(source.record, augmented.transforms, source.size, augmented.size)
+            masks_and_classes = annotated_masks(source.record, augmented.transforms, source.size, augmented.size)
         else:
-            found = things_of_panoptic(source, augmented)
-        return {"instances": augmented.instances(*found)}
+            masks_and_classes = things_of_panoptic(source, augmented)
+        return {"instances": augmented.instances(*masks_and_classes)}
 
 
 def has_outlined_object(annotation: Record) -> bool:

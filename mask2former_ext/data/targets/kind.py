@@ -27,7 +27,7 @@ from mask2former_ext.data.targets.masks import panoptic_ids, panoptic_to_semanti
 
 SEMANTIC_FILE = "sem_seg_file_name"
 ANNOTATIONS = "annotations"
-PANOPTIC_FILE = "pan_seg_file_name"  # the key of a record from whose file every task's masks can be made
+PANOPTIC_FILE = "pan_seg_file_name"  # the key of a record whose file holds every task's masks
 _PIXEL_CLASSES = (SEMANTIC_FILE, PANOPTIC_FILE)
 
 Record = Mapping[str, Any]
@@ -184,14 +184,14 @@ class TargetKind(ABC):
         require_pixel_classes(source.record)
         if self.reads_panoptic(source.record):
             ids = panoptic_ids(source.panoptic_png)
-            return panoptic_to_semantic(ids, self.labelled_segments(source.record), self.ignore_label)
+            return panoptic_to_semantic(ids, self.labeled_segments(source.record), self.ignore_label)
         return self.labels_of_file(source)
 
     def reads_panoptic(self, record: Record) -> bool:
-        """Whether any part of the truth is made from the panoptic PNG: then the classes of pixels are, too."""
+        """Whether any part of the truth comes from the panoptic PNG: then the classes of pixels are, too."""
         return any(first_key(record, keys) == PANOPTIC_FILE for keys in (*self.needs, _PIXEL_CLASSES))
 
-    def labelled_segments(self, record: Record) -> Iterable[Record]:
+    def labeled_segments(self, record: Record) -> Iterable[Record]:
         """The record's segments, each with the label of its pixels as `category_id`."""
         return record["segments_info"]
 

@@ -22,7 +22,7 @@ Segmentation = Polygons | Mapping[str, Any] | np.ndarray
 
 
 def panoptic_ids(png: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) in RGB order -> int32 (H, W) segment ids, 0 where nothing is labelled."""
+    """uint8 (H, W, 3) in RGB order -> int32 (H, W) segment ids, 0 where nothing is labeled."""
     red, green, blue = (png[..., channel].astype(np.int32) for channel in range(3))
     return red + 256 * green + 65536 * blue
 

@@ -38,8 +38,8 @@ class Separation:
         table[list(known)] = list(known.values())
         separated = table[labels]
         if (separated == _UNKNOWN).any():
-            found = int(labels[separated == _UNKNOWN][0])
-            raise ValueError(f"{name}: label {found} is neither one of the {len(self.label_of)} classes nor ignored")
+            unknown = int(labels[separated == _UNKNOWN][0])
+            raise ValueError(f"{name}: label {unknown} is neither one of the {len(self.label_of)} classes nor ignored")
         return separated
 
     def segments(self, segments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from mask2former_ext.data.targets.semantic import SemanticTarget
 from mask2former_ext.data.targets.things import ThingsAndStuffTarget, ThingTarget
 from mask2former_ext.data.targets.unified import UnifiedTarget
 
-# Name and the model's numbering of classes -> kind: what "panoptic" is made of depends on the latter.
+# Name and the model's numbering of classes -> kind: what "panoptic" means depends on the latter.
 _KINDS: dict[tuple[str, str], type[TargetKind]] = {}
 
 

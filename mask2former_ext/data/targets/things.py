@@ -1,6 +1,6 @@
 """Truth for models that number things and stuff apart (Mask R-CNN, Panoptic FPN): things with boxes, labels of pixels.
 
-Shapes: N things. How classes are numbered apart is said in `data.targets.separated`.
+Shapes: N things. `data.targets.separated` explains how classes are numbered apart.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class ThingTarget(TargetKind):
     def build(self, source: Source, augmented: Augmented) -> dict[str, Any]:
         if ANNOTATIONS in source.record:
             sizes = source.size, augmented.size
-            found = annotated_boxes(source.record, augmented.transforms, *sizes, with_masks=self.with_masks)
-            return {"instances": self._instances(augmented, *found)}
+            things = annotated_boxes(source.record, augmented.transforms, *sizes, with_masks=self.with_masks)
+            return {"instances": self._instances(augmented, *things)}
         masks, classes = things_of_panoptic(source, augmented)
         boxes = np.array([box_of_mask(mask) for mask in masks]).reshape(-1, 4)
         return {"instances": self._instances(augmented, masks, classes, boxes)}
 
-    def labelled_segments(self, record: Record) -> Iterable[Record]:
+    def labeled_segments(self, record: Record) -> Iterable[Record]:
         return self.separation.segments(record["segments_info"])
 
     def labels_of_file(self, source: Source) -> np.ndarray:

@@ -29,12 +29,12 @@ class Conversion:
         converted: dict[str, Tensor] = {}
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.items():
-            found = _first_match(name, self.parts)
-            if found is None:
-                found = _first_match(name, self.names)
-                converted[found[1] if found else name] = tensor
+            part = _first_match(name, self.parts)
+            if part is None:
+                whole = _first_match(name, self.names)
+                converted[whole[1] if whole else name] = tensor
             else:
-                match, ours = found
+                match, ours = part
                 parts.setdefault(ours, {})[match["part"]] = tensor
         for name, tensors in parts.items():
             if len(tensors) != 3:

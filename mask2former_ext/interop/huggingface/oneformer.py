@@ -39,7 +39,7 @@ def _keys(config: Mapping[str, Any], path: str) -> dict[str, Any]:
     config = {**_DEFAULTS, **{_CALLED.get(key, key): value for key, value in config.items()}}
     if not config["use_task_norm"]:
         raise ValueError(
-            f"{path}: use_task_norm is False; a OneFormer whose task is not normalised cannot be converted"
+            f"{path}: use_task_norm is False; a OneFormer whose task is not normalized cannot be converted"
         )
     return {
         **classifier_keys(config, config["class_weight"]),

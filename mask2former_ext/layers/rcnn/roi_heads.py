@@ -39,7 +39,7 @@ class Truth:
 
 
 class Detections(NamedTuple):
-    """R objects found in an image by falling score: boxes (R, 4), scores (R,), classes (R,), mask_probs (R, M, M)."""
+    """R objects of an image by falling score: boxes (R, 4), scores (R,), classes (R,), mask_probs (R, M, M)."""
 
     boxes: Tensor
     scores: Tensor
@@ -150,7 +150,7 @@ class RoIHeads(nn.Module):
         names: list[str],
         min_score: float | None = None,
     ) -> list[Detections]:
-        """Proposals (R, 4) per image -> what is found in it, boxes inside the image; a score exceeds `min_score` (None:
+        """Proposals (R, 4) per image -> its detections, boxes inside the image; a score exceeds `min_score` (None:
         that of the options)."""
         maps = self._maps(features)
         counts = [len(x) for x in proposals]
@@ -160,17 +160,18 @@ class RoIHeads(nn.Module):
         check_finite(outputs, part="box head", names=names, together=False)
         options = self.options if min_score is None else replace(self.options, min_score=min_score)
         of_images = zip(logits_of, deltas_of, proposals, image_sizes, strict=True)
-        found = [self.select(*each, options) for each in of_images]
-        return found if self.mask_head is None else self.with_masks(maps, found)
+        detections = [self.select(*each, options) for each in of_images]
+        return detections if self.mask_head is None else self.with_masks(maps, detections)
 
-    def with_masks(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
-        """What is found in each image, with its masks."""
+    def with_masks(self, maps: list[Tensor], detections: list[Detections]) -> list[Detections]:
+        """The detections in each image, with their masks."""
         assert self.mask_pooler is not None and self.mask_head is not None, "no mask head was built"
-        pooled, classes = self.mask_pooler(maps, [x.boxes for x in found]), torch.cat([x.classes for x in found])
+        pooled = self.mask_pooler(maps, [x.boxes for x in detections])
+        classes = torch.cat([x.classes for x in detections])
         parts = zip(pooled.split(MASKS_AT_A_TIME), classes.split(MASKS_AT_A_TIME), strict=True)
         mask_probs = torch.cat([self.mask_head(*part).float().sigmoid() for part in parts])
-        mask_probs_of = mask_probs.split([len(x.boxes) for x in found])
-        return [x._replace(mask_probs=each) for x, each in zip(found, mask_probs_of, strict=True)]
+        mask_probs_of = mask_probs.split([len(x.boxes) for x in detections])
+        return [x._replace(mask_probs=each) for x, each in zip(detections, mask_probs_of, strict=True)]
 
     def select(
         self,

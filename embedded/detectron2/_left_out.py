@@ -141,7 +141,7 @@ class LeftOutModules(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is None and fullname not in _NAMES:
-            raise ModuleNotFoundError(left_out_message(fullname), name=fullname)
+            raise ModuleNotFoundError(left_out_message(fullname))  # with a name, `from x import fullname` hides it
         if spec is None:
             return ModuleSpec(fullname, _Loader(fullname, ""), is_package=True)
         if fullname in _NAMES and spec.origin is not None:

@@ -35,6 +35,10 @@ def _import_rpn() -> None:
     from detectron2.modeling.proposal_generator.rpn import RPN  # noqa: F401
 
 
+def _import_a_submodule_from_its_package() -> None:
+    from detectron2 import export  # noqa: F401
+
+
 def _build_by_name(name: str) -> None:
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = name
@@ -53,6 +57,7 @@ def test_a_lazy_configuration_says_the_install_line(tmp_path: Path):
     [
         _import_mask_head,
         _import_rpn,
+        _import_a_submodule_from_its_package,
         lambda: config.LazyConfig.load("lazy.py"),
         lambda: config.instantiate({}),
         lambda: _build_by_name("SemanticSegmentor"),

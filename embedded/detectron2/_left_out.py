@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
@@ -89,6 +90,15 @@ _TABLE = {
 }
 _NAMES = {f"detectron2.{module}": names.split() for module, names in _TABLE.items()}
 META_ARCHITECTURES = _META_ARCHITECTURES.split()
+# What stands on evaluation in mask2former_ext is loaded when it is used: (module, name) -> home.
+_ON_DEMAND = {
+    ("detectron2.evaluation", name): f"detectron2.evaluation.{home}"
+    for name, home in (
+        ("COCOPanopticEvaluator", "panoptic_evaluation"),
+        ("CityscapesInstanceEvaluator", "cityscapes_evaluation"),
+        ("CityscapesSemSegEvaluator", "cityscapes_evaluation"),
+    )
+}
 
 
 def left_out_message(name: str) -> str:
@@ -124,6 +134,8 @@ class _Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         def find(name: str) -> Any:
+            if (module.__name__, name) in _ON_DEMAND:
+                return getattr(import_module(_ON_DEMAND[module.__name__, name]), name)
             if name not in _NAMES[module.__name__]:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             return stand_in(name, module.__name__)

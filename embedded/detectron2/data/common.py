@@ -139,9 +139,7 @@ class ToIterableDataset(IterableDataset):
     itself must give different indices to different workers.
     """
 
-    def __init__(
-        self, dataset: Dataset, sampler: Any, shard_sampler: bool = True, shard_chunk_size: int = 1
-    ) -> None:
+    def __init__(self, dataset: Dataset, sampler: Any, shard_sampler: bool = True, shard_chunk_size: int = 1) -> None:
         assert not isinstance(dataset, IterableDataset), f"{dataset} is iterable already"
         assert isinstance(sampler, Sampler), f"a Sampler is needed, got {type(sampler).__name__}"
         self.dataset = dataset

@@ -46,7 +46,9 @@ def _create_text_labels(
     """ "name 90%|crowd" for each object, from what is known of it."""
     if classes is None and scores is None:
         return None
-    names = [class_names[k] if class_names else str(k) for k in classes] if classes is not None else [""] * len(scores)
+    names = (
+        [""] * len(scores or ()) if classes is None else [class_names[k] if class_names else str(k) for k in classes]
+    )
     percents = [""] * len(names) if scores is None else [f"{float(score) * 100:.0f}%" for score in scores]
     crowds = [""] * len(names) if is_crowd is None else ["|crowd" if crowd else "" for crowd in is_crowd]
     return [" ".join(filter(None, words[:2])) + words[2] for words in zip(names, percents, crowds, strict=True)]

@@ -6,6 +6,7 @@ Shapes: N objects; H, W pixels. Classes are 0..4, of which 0..2 are things.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -36,12 +37,17 @@ UNSURE = {
 
 
 def tiny(folder: str, **changes: object) -> CfgNode:
-    """configs/<folder>/tiny.yaml for the classes of this file, on the CPU, answering all tasks that it can.
+    """configs/<folder>/tiny.yaml, see `config_of`."""
+    return config_of(ROOT / "configs" / folder / "tiny.yaml", **changes)
+
+
+def config_of(path: Path, **changes: object) -> CfgNode:
+    """A yaml for the classes of this file, on the CPU, answering all tasks that its model can.
 
     `__` in a changed key stands for a dot.
     """
     overrides = [item for key, value in {**UNSURE, **changes}.items() for item in (key.replace("__", "."), value)]
-    cfg = load_config(str(ROOT / f"configs/{folder}/tiny.yaml"), ["MODEL.DEVICE", "cpu", *overrides])
+    cfg = load_config(str(path), ["MODEL.DEVICE", "cpu", *overrides])
     model = contract_of(cfg)
     cfg.MODEL.CLASSES = CfgNode(numbered_for(cfg, CLASSES).to_dict(), new_allowed=True)
     for section, counted in model.class_heads(cfg).items():

@@ -96,7 +96,7 @@ def test_training_still_says_which_file_of_its_data_is_missing(run: Path):
         prepare_data(load_config(run / "config.yaml"))
 
 
-def test_the_data_set_of_a_training_counts_more_than_the_classes_of_its_yaml(run: Path):
+def test_a_trainings_data_set_counts_more_than_the_classes_of_its_yaml(run: Path):
     cfg = load_config(run / "config.yaml", ["DATASETS.CUSTOM", "[]", "DATASETS.TRAIN", "('coco_2017_train',)"])
     prepare_data(cfg)
     assert classes_of(cfg).names[0] == "person" and len(classes_of(cfg)) == 80

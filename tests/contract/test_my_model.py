@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import test_models
-from test_models import DATASET, MODELS, NUM_CLASSES, _metadata  # noqa: F401
 
-from mask2former_ext.config import import_own_files, load_config
+from mask2former_ext.config import import_own_files
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
+from tests.models import MODELS, config_of
 from tests.places import ROOT
 
 EXAMPLE = ROOT / "docs" / "examples" / "my_model"
@@ -29,14 +29,8 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def row():
     """The name of the model's row in MODELS."""
-
-    def make():
-        cfg = load_config(f"{EXAMPLE}.yaml", ["MODEL.DEVICE", "cpu", "MODEL.MASK_CLASSIFIER.NUM_CLASSES", NUM_CLASSES])
-        cfg.DATASETS.TRAIN = (DATASET,)
-        return cfg
-
     import_own_files([f"{EXAMPLE}.py"])
-    MODELS["my_model"] = make
+    MODELS["my_model"] = lambda: config_of(Path(f"{EXAMPLE}.yaml"))
     yield "my_model"
     del MODELS["my_model"]
 

@@ -8,7 +8,7 @@ In DIR, of an image NAME: NAME_TASK.png (--save overlay), NAME_TASK_labels.png (
 of all images coco.json (--save coco). Of a video: NAME_TASK.mp4, NAME_TASK_labels/FRAME.png, NAME.jsonl (a line for
 each frame) and NAME_tracks.json (tracks as YouTube-VIS has them). With --task all one overlay shows the tasks side by
 side; without --task each task that the model answers gets its own.
-Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabelled); panoptic, segment ids as
+Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabeled); panoptic, segment ids as
 R + 256 G + 65536 B; instance, the number (from 1) of the instance in the json, 0 for none, higher scores on top.
 
 Exit code: 0; 1 if an input could not be read or not to its end, the others were; 2 if nothing was started or saved.

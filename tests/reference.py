@@ -55,8 +55,8 @@ def _mean_percent(values: list[float]) -> float:
     return 100 * sum(values) / len(values) if values else float("nan")
 
 
-class MeanColourSegmenter:
-    """What colour alone can do: a pixel belongs to the nearest mean colour, each blob of a thing is an instance."""
+class MeanColorSegmenter:
+    """What color alone can do: a pixel belongs to the nearest mean color, each blob of a thing is an instance."""
 
     def __init__(self, images: list[np.ndarray], class_maps: list[np.ndarray], is_thing: list[bool]):
         """`images` RGB uint8 (H, W, 3); `class_maps` (H, W) with labels in [0, K), others are not learned from."""
@@ -66,11 +66,11 @@ class MeanColourSegmenter:
         means = [
             pixels[labels == k].mean(axis=0) if (labels == k).any() else [np.inf] * 3 for k in range(len(is_thing))
         ]
-        self.mean_colours = np.array(means)
+        self.mean_colors = np.array(means)
 
     def semantic(self, image: np.ndarray) -> np.ndarray:
         """RGB (H, W, 3) -> class of each pixel (H, W)."""
-        distances = [((image - colour) ** 2).sum(axis=-1) for colour in self.mean_colours]
+        distances = [((image - color) ** 2).sum(axis=-1) for color in self.mean_colors]
         return np.argmin(distances, axis=0)
 
     def panoptic(self, image: np.ndarray, min_pixels: int = 20) -> tuple[np.ndarray, list[dict]]:

@@ -19,8 +19,8 @@ DETR_SIDES = [400, 500, 600]  # shortest sides in pixels to which "detr" resizes
 def build_train_augmentations(cfg: CfgNode, ignore_label: int) -> list[T.Augmentation]:
     """The list for cfg.INPUT.AUGMENTATION, in the published order. Padding is left to the mapper.
 
-    "resize_crop" (MaskFormer, arXiv 2107.06278, section 4): shortest edge, crop, colour, flip.
-    "crop_resize" (Detectron2's own models): crop, shortest edge, colour, flip.
+    "resize_crop" (MaskFormer, arXiv 2107.06278, section 4): shortest edge, crop, color, flip.
+    "crop_resize" (Detectron2's own models): crop, shortest edge, color, flip.
     "large_scale_jitter" (Ghiasi et al., arXiv 2012.07177): flip, scale, crop to IMAGE_SIZE.
     "detr" (Carion et al., arXiv 2005.12872, section 4): flip, in half of the cases resize and crop, resize.
     """

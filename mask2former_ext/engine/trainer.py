@@ -50,7 +50,7 @@ class Trainer(TrainerBase):
     puts every model on GPU number `rank` and knows only its own steps. `cfg`, `model`, `optimizer`, `data_loader`,
     `scheduler` and `checkpointer` are at hand; `last_results` has the scores of the last evaluation (the end of
     training is one), and is empty before it.
-    Several processes are one joint batch: images, sampled points and normalisers are those that one process with the
+    Several processes are one joint batch: images, sampled points and normalizers are those that one process with the
     whole batch would have.
     """
 

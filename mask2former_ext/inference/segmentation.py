@@ -10,7 +10,7 @@
         segmentation.mask(i)             # bool (H, W): all pixels of segment i, also those that another one covers
         drawing.draw(image, segmentation, alpha=0.5)    # the overlay
 
-Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabelled); panoptic, segment ids as
+Label files: semantic, the class of each pixel (255, or 65535 beyond 255 classes: unlabeled); panoptic, segment ids as
 R + 256 G + 65536 B; instance, the number (from 1) of the instance in `segments`, 0 for none, higher scores on top.
 
 Shapes: H, W pixels of the image; K classes; N segments. Everything here lies on the CPU.

@@ -36,7 +36,7 @@ from mask2former_ext.safe_reading.weight_files import read_file, tensors_of
 MIN_BACKBONE_SHARE = 0.75
 _NAMES_SHOWN = 8
 
-# Tensors that files hold and no model of ours needs: batch counters, normalisation constants, classification heads.
+# Tensors that files hold and no model of ours needs: batch counters, normalization constants, classification heads.
 _NEEDLESS = re.compile(
     r"(.*\.)?num_batches_tracked|pixel_mean|pixel_std|criterion\.empty_weight"
     r"|backbone\.(bottom_up\.)?(features\.body\.(model\.)?)?"
@@ -154,7 +154,7 @@ def load_weights(model: nn.Module, weights: str | WeightFile, image_format: str 
     """Copy the tensors of the file, which a path may name, into `model` by name and log what matched.
 
     A file may hold a whole model or a backbone alone (of Detectron2, torchvision, Swin, timm). Heads of another class
-    count stay as initialised and are reported. Of a model of other channels than three, which `image_format` (of
+    count stay as initialized and are reported. Of a model of other channels than three, which `image_format` (of
     cfg.INPUT.FORMAT) names, weights on three are made to fit (`input_channels.for_channels`).
     Raises ValueError if the backbone does not load, or its first weight is on other channels.
     """

@@ -1,4 +1,4 @@
-"""What every model here does with its images: normalise them, batch them, answer one result for each.
+"""What every model here does with its images: normalize them, batch them, answer one result for each.
 
 Shapes: B images; H, W pixels of an image.
 """
@@ -185,7 +185,7 @@ class Segmenter(ImageModel):
         return ()
 
     def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, *condition: Tensor) -> Any:
-        """(B, 3, H, W) normalised images -> the head's outputs."""
+        """(B, 3, H, W) normalized images -> the head's outputs."""
         valid_fraction = None
         if valid_sizes is not None:
             canvas = images.new_tensor(images.shape[-2:], dtype=torch.float32)

@@ -115,9 +115,9 @@ def test_flipped_boxes_and_polygons_stay_on_their_object():
 
 
 def test_saturation_zero_gives_grey():
-    grey = T.RandomSaturation(0, 0).get_transform(image(3, 5)).apply_image(image(3, 5).astype(np.float64))
-    assert np.allclose(grey, grey[:, :, :1])
-    assert grey[0, 0, 0] == pytest.approx(0.587 * 1 + 0.114 * 2)
+    gray = T.RandomSaturation(0, 0).get_transform(image(3, 5)).apply_image(image(3, 5).astype(np.float64))
+    assert np.allclose(gray, gray[:, :, :1])
+    assert gray[0, 0, 0] == pytest.approx(0.587 * 1 + 0.114 * 2)
 
 
 def test_brightness_scales_and_clips():

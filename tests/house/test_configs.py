@@ -55,7 +55,7 @@ MASKFORMER_FILES = {
 }
 
 # What the papers' zoo says, by data set and task: iterations, drops, scheduler, warm-up iterations, augmentation,
-# shortest sides in training (first, last, how many), crop (height, width), colour, padded side, test sides, classes.
+# shortest sides in training (first, last, how many), crop (height, width), color, padded side, test sides, classes.
 SCHEDULES = {
     "coco": (368_750, (327_778, 355_092), "WarmupMultiStepLR", 10),
     "ade20k": (160_000, None, "WarmupPolyLR", 0),

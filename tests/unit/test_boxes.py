@@ -13,7 +13,7 @@ from mask2former_ext.layers.rcnn.anchors import AnchorGrid, cell_anchors
 from mask2former_ext.layers.rcnn.boxes import BoxCoder, ExampleSampler, touching
 
 REFERENCE = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
-# Centre (5, 10) -> (10, 20): half a width and half a height further; as wide, twice as high.
+# Center (5, 10) -> (10, 20): half a width and half a height further; as wide, twice as high.
 BOX = torch.tensor([[5.0, 0.0, 15.0, 40.0]])
 DELTAS = [0.5, 0.5, 0.0, math.log(2)]
 RPN = ExampleSampler([0.3, 0.7], [0, -1, 1], num_samples=256, positive_fraction=0.5)
@@ -39,8 +39,8 @@ def test_an_anchor_has_the_area_and_the_ratio_asked_for():
 def test_anchors_stand_row_by_row_with_those_of_a_cell_together():
     grid = AnchorGrid([[2, 4]], [[1.0]], strides=[8], offset=0.0)
     (anchors,) = grid([(2, 2)])
-    centres = ((anchors[:, :2] + anchors[:, 2:]) / 2).tolist()
-    assert centres == [[0, 0], [0, 0], [8, 0], [8, 0], [0, 8], [0, 8], [8, 8], [8, 8]]
+    centers = ((anchors[:, :2] + anchors[:, 2:]) / 2).tolist()
+    assert centers == [[0, 0], [0, 0], [8, 0], [8, 0], [0, 8], [0, 8], [8, 8], [8, 8]]
     assert (anchors[:, 2] - anchors[:, 0]).tolist() == [2, 4] * 4
 
 

@@ -214,7 +214,7 @@ def test_the_layer_has_the_published_parameters():
     }
 
 
-def test_a_new_layer_looks_at_the_neighbours_in_each_direction():
+def test_a_new_layer_looks_at_the_neighbors_in_each_direction():
     # 4 heads look right, down, left, up; point 1 one cell, point 2 two cells away, the same in all 3 levels.
     bias = Layer().attention.sampling_offsets.bias.detach().view(4, 3, 2, 2)
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
@@ -238,7 +238,7 @@ def test_padded_cells_count_as_zero():
 
 
 def test_an_offset_is_measured_in_cells_of_its_level():
-    # One head, one point, one level of 1 x 4 cells 0 1 2 3; from the centre of cell 1, one cell to the right is cell 2.
+    # One head, one point, one level of 1 x 4 cells 0 1 2 3; from the center of cell 1, one cell to the right is cell 2.
     layer = MultiScaleDeformableAttention(embed_dim=1, num_heads=1, num_levels=1, num_points=1)
     for projection in (layer.value_proj, layer.output_proj):
         nn.init.ones_(projection.weight)

@@ -95,8 +95,8 @@ def test_the_pairwise_cost_is_the_loss_of_each_pair(pairwise, single):
     torch.testing.assert_close(pairwise(logits, truth), expected)
 
 
-def test_points_sample_pixel_centres():
-    # 2 x 2 map: the centre of the top right pixel is x = 0.75, y = 0.25; the middle of all four is their mean
+def test_points_sample_pixel_centers():
+    # 2 x 2 map: the center of the top right pixel is x = 0.75, y = 0.25; the middle of all four is their mean
     maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     values = sample_points(maps, torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]))
     assert values[0, 0].tolist() == [2.0, 2.5]
@@ -168,7 +168,7 @@ def test_each_layer_is_scored_against_the_masks_it_was_matched_to():
 
 
 def test_uncertain_points_lie_where_the_logit_is_near_zero():
-    # the logit is zero in column 8, whose centre is x = 8.5 / 16, and grows by 10 a column
+    # the logit is zero in column 8, whose center is x = 8.5 / 16, and grows by 10 a column
     logits = ((torch.arange(16.0) - 8).expand(16, 16) * 10).reshape(1, 1, 16, 16)
     target = a_target(torch.ones(1, 16, 16, dtype=torch.bool), [0])
     points = criterion(num_points=100, importance_sample_ratio=1.0).uncertain_points(logits, target)

@@ -285,8 +285,8 @@ def test_an_alpha_channel_is_dropped(tmp_path: Path) -> None:
 
 
 def test_bgr_is_rgb_turned_round(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[[10, 20, 30]]], dtype=np.uint8)).save(tmp_path / "colour.png")
-    assert read_image(str(tmp_path / "colour.png"), "BGR").tolist() == [[[30, 20, 10]]]
+    Image.fromarray(np.array([[[10, 20, 30]]], dtype=np.uint8)).save(tmp_path / "color.png")
+    assert read_image(str(tmp_path / "color.png"), "BGR").tolist() == [[[30, 20, 10]]]
 
 
 def paletted(path: Path) -> str:
@@ -297,7 +297,7 @@ def paletted(path: Path) -> str:
     return str(path)
 
 
-def test_an_image_with_a_palette_is_read_in_its_colours(tmp_path: Path) -> None:
+def test_an_image_with_a_palette_is_read_in_its_colors(tmp_path: Path) -> None:
     assert read_image(paletted(tmp_path / "palette.png"), "RGB").tolist() == [[[9, 8, 7], [1, 2, 3]]]
 
 
@@ -321,7 +321,7 @@ def test_a_truncated_image_is_named(image_path: str, tmp_path: Path) -> None:
         read_image(str(tmp_path / "cut.png"), "RGB")
 
 
-def test_a_label_file_in_colour_is_refused(image_path: str) -> None:
+def test_a_label_file_in_color_is_refused(image_path: str) -> None:
     with pytest.raises(BrokenImageError, match="one channel, but its mode is RGB"):
         read_labels(image_path)
 

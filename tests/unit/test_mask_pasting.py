@@ -25,9 +25,9 @@ def test_a_full_mask_fills_its_box_and_nothing_else():
     assert pasted[1:5, 2:9].all() and pasted.sum() == 4 * 7
 
 
-def test_a_pixel_belongs_to_a_box_that_holds_its_centre():
+def test_a_pixel_belongs_to_a_box_that_holds_its_center():
     pasted = paste_masks(torch.ones(1, 28, 28), torch.tensor([[1.4, 0.6, 3.4, 2.6]]), (4, 5))[0]
-    assert torch.nonzero(pasted).tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]  # not column 3, whose centre is 3.5
+    assert torch.nonzero(pasted).tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]  # not column 3, whose center is 3.5
 
 
 def test_the_threshold_is_the_value_reached():

@@ -120,43 +120,43 @@ def pixel_classifier(logits: torch.Tensor, **changes) -> PixelClassifier:
     return PixelClassifier(**{**options, **changes}, **network, size_divisibility=0)
 
 
-def labelled(labels: torch.Tensor) -> dict:
+def labeled(labels: torch.Tensor) -> dict:
     return {"image": torch.zeros(1, *labels.shape), "sem_seg": labels}
 
 
 def test_undecided_pixels_cost_the_logarithm_of_the_number_of_classes():
     labels = torch.randint(0, 3, (5, 7))
-    losses = pixel_classifier(torch.zeros(1, 3, 2, 2), loss_weight=2.0).train()([labelled(labels)])
+    losses = pixel_classifier(torch.zeros(1, 3, 2, 2), loss_weight=2.0).train()([labeled(labels)])
     assert losses["loss_sem_seg"].item() == pytest.approx(2 * math.log(3))
 
 
 def test_ignored_pixels_neither_cost_nor_count():
-    # one labelled pixel, where the logits are sure and right; the others would cost 40 each
+    # one labeled pixel, where the logits are sure and right; the others would cost 40 each
     logits = torch.tensor([SURE, 0.0]).view(1, 2, 1, 1)
     labels = torch.full((4, 4), IGNORED)
     labels[0, 0] = 0
-    assert pixel_classifier(logits).train()([labelled(labels)])["loss_sem_seg"].item() == pytest.approx(0, abs=1e-6)
+    assert pixel_classifier(logits).train()([labeled(labels)])["loss_sem_seg"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_batch_of_ignored_pixels_costs_nothing():
-    losses = pixel_classifier(torch.zeros(1, 2, 1, 1)).train()([labelled(torch.full((4, 4), IGNORED))])
+    losses = pixel_classifier(torch.zeros(1, 2, 1, 1)).train()([labeled(torch.full((4, 4), IGNORED))])
     assert losses["loss_sem_seg"].item() == 0
 
 
-def test_images_of_a_batch_count_by_their_labelled_pixels():
+def test_images_of_a_batch_count_by_their_labeled_pixels():
     # 16 pixels cost log 2 each and 48 cost nothing: log 2 / 4 on average
     logits = torch.tensor([[0.0, 0.0], [SURE, 0.0]]).view(2, 2, 1, 1).expand(-1, -1, 1, 3)
-    batch = [labelled(torch.zeros(4, 4, dtype=torch.int64)), labelled(torch.zeros(4, 12, dtype=torch.int64))]
+    batch = [labeled(torch.zeros(4, 4, dtype=torch.int64)), labeled(torch.zeros(4, 12, dtype=torch.int64))]
     assert pixel_classifier(logits).train()(batch)["loss_sem_seg"].item() == pytest.approx(math.log(2) / 4)
 
 
 def test_each_earlier_layer_has_its_own_loss():
-    losses = pixel_classifier(torch.zeros(1, 2, 1, 1)).train()([labelled(torch.zeros(4, 4, dtype=torch.int64))])
+    losses = pixel_classifier(torch.zeros(1, 2, 1, 1)).train()([labeled(torch.zeros(4, 4, dtype=torch.int64))])
     assert list(losses) == ["loss_sem_seg", "loss_sem_seg_0"]
 
 
 def test_enlarged_logits_are_cut_to_the_image():
-    # 6 of 8 columns are image. Logits -3 and 1 of two cells of 4 px; pixel 1.5 px from a cell's centre, 3/8 of the way
+    # 6 of 8 columns are image. Logits -3 and 1 of two cells of 4 px; pixel 1.5 px from a cell's center, 3/8 of the way
     # to the next, has -3 + 4 * 3/8 = -1.5: the fourth pixel, at 3.5 of 8
     logits = torch.tensor([-3.0, 1.0]).view(1, 1, 1, 2)
     result = pixel_classifier(logits).eval()([{"image": torch.zeros(1, 4, 6)}])[0]["sem_seg"]

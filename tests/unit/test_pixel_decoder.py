@@ -83,14 +83,14 @@ def test_padding_does_not_reach_the_valid_part_through_attention():
     torch.testing.assert_close(decoder(features, fraction)[0][..., :2], before)
 
 
-def test_reference_points_are_cell_centres():
-    # a 1 x 2 level: centres (0.25, 0.5) and (0.75, 0.5), x first
+def test_reference_points_are_cell_centers():
+    # a 1 x 2 level: centers (0.25, 0.5) and (0.75, 0.5), x first
     points = _reference_points([(1, 2)], None, "cpu")
     assert points[0, :, 0].tolist() == [[0.25, 0.5], [0.75, 0.5]]
 
 
 def test_reference_points_shrink_to_the_valid_part():
-    # of 4 columns the left 2 are valid: their centres are 1/8 and 3/8 of the canvas
+    # of 4 columns the left 2 are valid: their centers are 1/8 and 3/8 of the canvas
     points = _reference_points([(1, 4)], [torch.tensor([[1, 2]])], "cpu")
     assert points[0, :2, 0].tolist() == [[0.125, 0.5], [0.375, 0.5]]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import MeanColourSegmenter, slow_panoptic_quality
+from reference import MeanColorSegmenter, slow_panoptic_quality
 
 from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
 
@@ -173,10 +173,10 @@ def test_states_of_two_halves_add_up():
     np.testing.assert_allclose(halves[0].state + halves[1].state, whole.state)
 
 
-def test_the_mean_colour_segmenter_splits_blobs_of_a_thing():
+def test_the_mean_color_segmenter_splits_blobs_of_a_thing():
     image = np.zeros((8, 20, 3), dtype=np.uint8)
     image[2:7, 2:7] = image[2:7, 12:17] = 200
-    segmenter = MeanColourSegmenter([image], [(image[..., 0] > 0).astype(int)], [False, True])
+    segmenter = MeanColorSegmenter([image], [(image[..., 0] > 0).astype(int)], [False, True])
     ids, listed = segmenter.panoptic(image)
     assert [s["category_id"] for s in listed] == [0, 1, 1]
     assert ids[3, 3] != ids[3, 13]

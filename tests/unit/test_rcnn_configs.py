@@ -71,7 +71,7 @@ def test_the_optimizer_is_the_published_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_colours_are_those_of_the_published_backbones(name: str) -> None:
+def test_colors_are_those_of_the_published_backbones(name: str) -> None:
     cfg = ours(name)
     std = [57.375, 57.12, 58.395] if "x101" in name else [1.0, 1.0, 1.0]
     assert (cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == ("BGR", [103.53, 116.28, 123.675], std)

@@ -61,7 +61,7 @@ def test_the_best_class_of_each_pixel_is_that_of_argmax():
     assert (found.labels() == scores.argmax(dim=0).numpy()).all()
 
 
-def test_pixels_whose_best_score_is_too_low_are_unlabelled():
+def test_pixels_whose_best_score_is_too_low_are_unlabeled():
     scores = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
     found = semantic_segmentation(scores, TABLE, threshold=0.5)
     assert found.labels().tolist() == [[0, 255]]
@@ -170,14 +170,14 @@ def test_things_are_needed_for_coco_json(tmp_path):
             file.add("a.png", segmentations({"sem_seg": torch.rand(2, *SIZE)}, None))
 
 
-def test_colours_stay_from_frame_to_frame_whatever_comes_and_goes():
+def test_colors_stay_from_frame_to_frame_whatever_comes_and_goes():
     colors = Colors()
     first = colors.slots([3, 19])
     assert colors.slots([19, 5, 3]).tolist()[::2] == first[::-1].tolist()
     assert len(set(colors.slots([3, 5, 19]).tolist())) == 3
 
 
-def test_colours_of_many_tracks_are_forgotten():
+def test_colors_of_many_tracks_are_forgotten():
     colors = Colors()
     for number in range(3000):
         colors.slots([number, number + 1])
@@ -205,9 +205,9 @@ def test_pictures_side_by_side_keep_their_sizes():
 def test_names_lie_in_their_segment_and_not_on_each_other():
     index_map = np.zeros((200, 300), dtype=np.uint8)
     index_map[:, :150], index_map[:, 150:] = 1, 2
-    centres = label_centers(index_map, [(0, 0, 150, 200), (150, 0, 300, 200)], [(80, 16), (80, 16)])
-    assert centres[0, 0] < 150 < centres[1, 0]
-    assert all(40 <= x <= 260 and 8 <= y <= 192 for x, y in centres)
+    centers = label_centers(index_map, [(0, 0, 150, 200), (150, 0, 300, 200)], [(80, 16), (80, 16)])
+    assert centers[0, 0] < 150 < centers[1, 0]
+    assert all(40 <= x <= 260 and 8 <= y <= 192 for x, y in centers)
 
 
 def test_a_name_that_would_hide_its_segment_lies_above_it():
@@ -222,10 +222,10 @@ def test_names_of_small_things_in_one_place_do_not_overlap():
     boxes = [(100 + 12 * i, 100, 110 + 12 * i, 110) for i in range(4)]
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         index_map[y0:y1, x0:x1] = i + 1
-    centres = label_centers(index_map, boxes, [(60, 16)] * 4)
+    centers = label_centers(index_map, boxes, [(60, 16)] * 4)
     for a in range(4):
         for b in range(a):
-            assert abs(centres[a, 0] - centres[b, 0]) >= 60 or abs(centres[a, 1] - centres[b, 1]) >= 16
+            assert abs(centers[a, 0] - centers[b, 0]) >= 60 or abs(centers[a, 1] - centers[b, 1]) >= 16
 
 
 def test_a_prediction_says_what_was_found_and_draws_it():

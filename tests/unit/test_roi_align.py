@@ -13,7 +13,7 @@ STRIDES = [4, 8, 16, 32]
 
 
 def ramp() -> torch.Tensor:
-    """A map (1, 1, 8, 8) whose value is the number of the column: cell c has its centre at pixel 4 c + 2."""
+    """A map (1, 1, 8, 8) whose value is the number of the column: cell c has its center at pixel 4 c + 2."""
     return torch.arange(8.0).expand(1, 1, 8, 8)
 
 
@@ -21,8 +21,8 @@ def pooler(output_size: int = 2, strides=(4,), **options) -> PyramidRoIAlign:
     return PyramidRoIAlign(output_size, strides=strides, **{"sampling_ratio": 2, "aligned": True, **options})
 
 
-def test_an_aligned_cell_reads_the_map_at_its_own_centre():
-    # pixels 8 to 24 are columns 1.5 to 5.5 between centres; two cells have theirs at 2.5 and 4.5
+def test_an_aligned_cell_reads_the_map_at_its_own_center():
+    # pixels 8 to 24 are columns 1.5 to 5.5 between centers; two cells have theirs at 2.5 and 4.5
     pooled = pooler()([ramp()], [torch.tensor([[8.0, 8, 24, 24]])])
     torch.testing.assert_close(pooled[0, 0], torch.tensor([[2.5, 4.5], [2.5, 4.5]]))
 

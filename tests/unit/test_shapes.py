@@ -1,4 +1,4 @@
-"""The made scenes: the same seed gives the same bytes, all forms agree, colour does not give the class away."""
+"""The made scenes: the same seed gives the same bytes, all forms agree, color does not give the class away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from reference import MeanColourSegmenter
+from reference import MeanColorSegmenter
 
 from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.sets.shapes import CATEGORIES, DIFFICULTIES, ID_OF, draw_scene
@@ -134,9 +134,9 @@ def test_some_things_are_tiny_and_some_are_covered_in_part() -> None:
     assert sum(thing.polygon is None and thing.name != "ring" for thing in things) > 0.1 * len(things)
 
 
-def test_colour_alone_scores_at_most_20_pq() -> None:
+def test_color_alone_scores_at_most_20_pq() -> None:
     train, val = scenes(60, 0), scenes(30, 1)
-    segmenter = MeanColourSegmenter([s.image for s in train], [class_map(s) for s in train], IS_THING)
+    segmenter = MeanColorSegmenter([s.image for s in train], [class_map(s) for s in train], IS_THING)
     quality = PanopticQuality(dict(enumerate(IS_THING)))
     for scene in val:
         png, _, segments = label_pictures(scene)

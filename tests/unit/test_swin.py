@@ -89,7 +89,7 @@ def test_patch_merging_goes_down_the_left_column_first():
     merging = PatchMerging(1)
     merging.norm = torch.nn.Identity()
     merging.reduction = torch.nn.Identity()
-    # 1 2 5       2 x 2 neighbours, the odd column padded with zeros.
+    # 1 2 5       2 x 2 neighbors, the odd column padded with zeros.
     # 3 4 6
     x = torch.tensor([[1.0, 2.0, 5.0], [3.0, 4.0, 6.0]]).view(1, 2, 3, 1)
     assert merging(x).tolist() == [[[[1.0, 3.0, 2.0, 4.0], [5.0, 6.0, 0.0, 0.0]]]]

@@ -27,7 +27,7 @@ def segment(segment_id: int, category: int, iscrowd: int = 0) -> dict:
     return {"id": segment_id, "category_id": category, "iscrowd": iscrowd}
 
 
-def test_a_panoptic_colour_is_red_plus_256_green_plus_65536_blue() -> None:
+def test_a_panoptic_color_is_red_plus_256_green_plus_65536_blue() -> None:
     assert panoptic_ids(np.array([[[1, 2, 3]]], dtype=np.uint8)).tolist() == [[1 + 2 * 256 + 3 * 65536]]
 
 

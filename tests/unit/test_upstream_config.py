@@ -96,14 +96,14 @@ def test_mappers_that_always_flip_flip_whatever_the_key_says(write_yaml, mapper)
     assert load_config(write_yaml(UPSTREAM), overrides).INPUT.RANDOM_FLIP == "horizontal"
 
 
-def test_the_mapper_that_reads_neither_colour_nor_padding_has_none(write_yaml):
+def test_the_mapper_that_reads_neither_color_nor_padding_has_none(write_yaml):
     overrides = ["INPUT.DATASET_MAPPER_NAME", "detr_panoptic", "INPUT.COLOR_AUG_SSD", "True"]
     node = load_config(write_yaml(UPSTREAM), overrides).INPUT
     assert (node.COLOR_AUG_SSD, node.PAD_SIZE) == (False, 0)
 
 
 @pytest.mark.parametrize("key", ["INPUT.COLOR_AUG_SSD", "INPUT.CROP.ENABLED"])
-def test_the_mapper_of_large_scale_jitter_reads_neither_colour_nor_crop(write_yaml, key):
+def test_the_mapper_of_large_scale_jitter_reads_neither_color_nor_crop(write_yaml, key):
     cfg = load_config(write_yaml(UPSTREAM), ["INPUT.DATASET_MAPPER_NAME", "coco_instance_lsj", key, "True"])
     assert not get_key(cfg, key)
 
@@ -178,7 +178,7 @@ every_table = pytest.mark.parametrize("table", TABLES.values(), ids=lambda table
 
 
 @every_table
-def test_every_upstream_key_is_honoured_or_known_to_be_unused_and_not_both(table):
+def test_every_upstream_key_is_honored_or_known_to_be_unused_and_not_both(table):
     ours = defaults()
     added = {key for key, _ in leaves(upstream_keys(table)) if get_key(get_cfg(), key, ...) is ...}
     head = {key for key, _ in leaves(upstream_keys(table)) if key.startswith("MODEL.SEM_SEG_HEAD.")}

@@ -44,7 +44,7 @@ def test_of_boxes_alone_the_outlines_are_drawn_with_names_and_scores(image, writ
     assert (picture[200:] == 128).all()
 
 
-def test_a_thing_and_a_stuff_class_of_one_number_have_two_colours(image):
+def test_a_thing_and_a_stuff_class_of_one_number_have_two_colors(image):
     # Numbered apart: dog 0, cat 1; grass 1.
     apart = ClassTable(("grass", "dog", "cat"), (False, True, True)).apart()
     halves = np.repeat([[1] * 250 + [2] * 250], 400, axis=0)
@@ -70,7 +70,7 @@ def test_every_drawing_leaves_the_image_untouched_and_is_rgb(image):
     assert all(d.dtype == np.uint8 and d.shape[1:] == (SIZE[1], 3) for d in drawings)
 
 
-def test_pixels_outside_the_masks_keep_their_colour(image):
+def test_pixels_outside_the_masks_keep_their_color(image):
     drawn = draw_instances(image, two_instances((0.9, 0.8)), TABLE)
     assert (drawn[380:, :250] == 128).all()
     assert (drawn[60:70, 60:70] != 128).any(axis=-1).all()
@@ -97,7 +97,7 @@ def test_panoptic_segments_get_names_of_things_and_stuff(image, written):
     assert written == ["grass 0.50", "cat"]
 
 
-def test_unlabelled_pixels_stay_and_the_legend_tells_shares(image, written):
+def test_unlabeled_pixels_stay_and_the_legend_tells_shares(image, written):
     class_map = np.zeros(SIZE, dtype=int)
     class_map[:, :100] = 2
     class_map[:, 400:] = visualize.UNLABELED
@@ -108,18 +108,18 @@ def test_unlabelled_pixels_stay_and_the_legend_tells_shares(image, written):
 
 def test_classes_of_one_image_differ_in_color_with_a_small_palette(image):
     class_map = np.full(SIZE, 3)
-    class_map[:200] = 19  # the palette has 16 colours
+    class_map[:200] = 19  # the palette has 16 colors
     drawn = draw_semantic(image, class_map, TABLE)
     assert (drawn[100, 100] != drawn[300, 100]).any()
 
 
-def test_a_class_keeps_its_colour_from_image_to_image(image):
+def test_a_class_keeps_its_color_from_image_to_image(image):
     alone = draw_semantic(image, np.full(SIZE, 3), TABLE)
     together = draw_semantic(image, np.where(np.arange(SIZE[0])[:, None] < 200, 0, np.full(SIZE, 3)), TABLE)
     assert (alone[300, 100] == together[300, 100]).all()
 
 
-def test_instances_of_a_class_differ_by_colour_on_request(image):
+def test_instances_of_a_class_differ_by_color_on_request(image):
     instances = two_instances((0.9, 0.9))
     instances.pred_classes[:] = 1
     by_class = draw_instances(image, instances, TABLE, color_by="class")

@@ -51,7 +51,7 @@ _default_serialize: Callable[[list], Any] = _TorchSerializedList
 class DatasetFromList(Dataset):
     """The items of a list.
 
-    copy: give out deep copies, so that the caller may change them (only needed where nothing is serialised).
+    copy: give out deep copies, so that the caller may change them (only needed where nothing is serialized).
     serialize: True to store the list pickled (`_TorchSerializedList`), or a function list -> indexable store.
     """
 

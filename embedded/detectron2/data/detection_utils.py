@@ -137,7 +137,7 @@ def transform_keypoint_annotations(
 ) -> np.ndarray:
     """Keypoints (N * 3: x, y, visibility, ...) -> transformed (N, 3) float64.
 
-    Points outside of the image become unlabelled: 0, 0, 0. An odd number of horizontal flips exchanges left and right
+    Points outside of the image become unlabeled: 0, 0, 0. An odd number of horizontal flips exchanges left and right
     points, as `create_keypoint_hflip_indices` says.
     """
     points = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
@@ -244,11 +244,11 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
 def gen_crop_transform_with_instance(
     crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict[str, Any]
 ) -> T.CropTransform:
-    """A random window of `crop_size` inside the image, both (height, width), that holds the centre of the instance."""
+    """A random window of `crop_size` inside the image, both (height, width), that holds the center of the instance."""
     x0, y0, x1, y1 = get_bbox(instance)
     center = np.array([y0 + y1, x0 + x1]) * 0.5
     size, crop = np.asarray(image_size), np.asarray(crop_size)
-    assert (center <= size).all(), f"box {instance['bbox']} is centred outside of the image of {image_size}"
+    assert (center <= size).all(), f"box {instance['bbox']} is centered outside of the image of {image_size}"
     assert (crop <= size).all(), f"crop size {crop_size} is larger than the image of {image_size}"
     first = np.maximum(np.floor(center).astype(int) - crop, 0)
     last = np.minimum(size - crop, np.ceil(center).astype(int))

@@ -1,4 +1,4 @@
-"""Normalisation layers by name. Shapes: N images, C channels, H, W pixels."""
+"""Normalization layers by name. Shapes: N images, C channels, H, W pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation with fixed statistics and affine parameters, all of them buffers."""
+    """Batch normalization with fixed statistics and affine parameters, all of them buffers."""
 
     _version = 3
     weight: Tensor
@@ -78,7 +78,7 @@ def _copy_statistics(source: Any, target: FrozenBatchNorm2d) -> None:
 
 
 class NaiveSyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over all processes, by averaging their means and mean squares.
+    """Batch normalization over all processes, by averaging their means and mean squares.
 
     `stats_mode` "": every process counts the same; "N": by its number of images, which may be zero.
     """
@@ -118,7 +118,7 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the channels of (N, C, H, W)."""
+    """Layer normalization over the channels of (N, C, H, W)."""
 
     def __init__(self, normalized_shape: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -150,6 +150,6 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
         return None
     if isinstance(norm, str):
         if norm not in _NORMS:
-            raise ValueError(f"unknown normalisation {norm!r}; known: {sorted(_NORMS)}")
+            raise ValueError(f"unknown normalization {norm!r}; known: {sorted(_NORMS)}")
         norm = _NORMS[norm]
     return norm(out_channels)

@@ -1,4 +1,4 @@
-"""torch's layers under Detectron2's names; `Conv2d` adds the normalisation and activation that follow it."""
+"""torch's layers under Detectron2's names; `Conv2d` adds the normalization and activation that follow it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distinct colours for drawing."""
+"""Distinct colors for drawing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _NUM_COLORS = 79
 
 
 def colormap(rgb: bool = False, maximum: float = 255) -> np.ndarray:
-    """(79, 3) float32 colours in [0, maximum], RGB or BGR, neighbours well apart."""
+    """(79, 3) float32 colors in [0, maximum], RGB or BGR, neighbors well apart."""
     if maximum not in (255, 1):
-        raise ValueError(f"colours go up to 255 or 1, not {maximum}")
+        raise ValueError(f"colors go up to 255 or 1, not {maximum}")
     saturations, values = (0.9, 0.55, 0.75), (0.95, 0.8, 0.65)
     colors = [
         colorsys.hsv_to_rgb(number * _GOLDEN_RATIO % 1, saturations[number % 3], values[number // 3 % 3])
@@ -24,11 +24,11 @@ def colormap(rgb: bool = False, maximum: float = 255) -> np.ndarray:
 
 
 def random_color(rgb: bool = False, maximum: float = 255) -> np.ndarray:
-    """One of the colours of `colormap`, (3,)."""
+    """One of the colors of `colormap`, (3,)."""
     return random_colors(1, rgb, maximum)[0]
 
 
 def random_colors(N: int, rgb: bool = False, maximum: float = 255) -> np.ndarray:  # noqa: N803
-    """(N, 3) different colours of `colormap`, N up to 79."""
+    """(N, 3) different colors of `colormap`, N up to 79."""
     chosen = np.random.choice(_NUM_COLORS, N, replace=False)
     return colormap(rgb, maximum)[chosen]

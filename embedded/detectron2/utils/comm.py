@@ -48,7 +48,7 @@ def get_local_process_group() -> dist.ProcessGroup:
     """The group of this machine's processes; `create_local_process_group` must have been called."""
     assert _LOCAL_PROCESS_GROUP is not None, (
         "there is no local process group: start the processes with detectron2.engine.launch, "
-        "or call detectron2.utils.comm.create_local_process_group() after torch.distributed is initialised"
+        "or call detectron2.utils.comm.create_local_process_group() after torch.distributed is initialized"
     )
     return _LOCAL_PROCESS_GROUP
 

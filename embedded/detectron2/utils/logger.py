@@ -1,4 +1,4 @@
-"""Logging: one file per process, colours on the terminal of rank 0, and messages that do not repeat themselves."""
+"""Logging: one file per process, colors on the terminal of rank 0, and messages that do not repeat themselves."""
 
 from __future__ import annotations
 

@@ -304,7 +304,7 @@ class _RandomIntensity(Augmentation):
 
 
 class RandomContrast(_RandomIntensity):
-    """Towards or away from the mean grey."""
+    """Towards or away from the mean gray."""
 
     def _dull(self, image: np.ndarray) -> Any:
         return image.mean()
@@ -318,7 +318,7 @@ class RandomBrightness(_RandomIntensity):
 
 
 class RandomSaturation(_RandomIntensity):
-    """Towards or away from the greyscale image (BT.601 luma). Images must be RGB."""
+    """Towards or away from the grayscale image (BT.601 luma). Images must be RGB."""
 
     def _dull(self, image: np.ndarray) -> Any:
         assert image.shape[-1] == 3, f"RandomSaturation needs an RGB image, got shape {image.shape}"

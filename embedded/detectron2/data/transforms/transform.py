@@ -75,7 +75,7 @@ class ResizeTransform(Transform):
 class RotationTransform(Transform):
     """Rotate an (h, w) image by `angle` degrees counter-clockwise.
 
-    expand: make the output large enough for all of the rotated image and centre that in it (`center` then changes
+    expand: make the output large enough for all of the rotated image and center that in it (`center` then changes
         nothing); otherwise the size stays and corners are cut off.
     center: (x, y) in pixels, the middle of the image by default.
     interp: an OpenCV interpolation flag, `cv2.INTER_LINEAR` by default.
@@ -98,7 +98,7 @@ class RotationTransform(Transform):
             cos, sin = abs(np.cos(np.deg2rad(angle))), abs(np.sin(np.deg2rad(angle)))
             self.bound_h, self.bound_w = (int(np.rint(side)) for side in (h * cos + w * sin, h * sin + w * cos))
         self.rm_coords = self.create_rotation_matrix()
-        # Coordinates count from the pixel's corner, OpenCV counts from its centre: half a pixel less.
+        # Coordinates count from the pixel's corner, OpenCV counts from its center: half a pixel less.
         self.rm_image = self.create_rotation_matrix(offset=-0.5)
 
     def create_rotation_matrix(self, offset: float = 0) -> np.ndarray:
@@ -208,7 +208,7 @@ class ExtentTransform(Transform):
 
 
 class ColorTransform(Transform):
-    """Change colours by `op` (array -> array) and leave every coordinate and label as it is."""
+    """Change colors by `op` (array -> array) and leave every coordinate and label as it is."""
 
     def __init__(self, op: Callable[[Any], Any]) -> None:
         if not callable(op):

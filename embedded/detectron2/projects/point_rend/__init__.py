@@ -1,4 +1,4 @@
-"""PointRend: configuration, point sampling and colour augmentation. Its heads come with the real Detectron2 only."""
+"""PointRend: configuration, point sampling and color augmentation. Its heads come with the real Detectron2 only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour distortion of SSD (arXiv 1512.02325)."""
+"""Color distortion of SSD (arXiv 1512.02325)."""
 
 from __future__ import annotations
 

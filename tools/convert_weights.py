@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from mask2former_ext.config import add_import_option, import_own_files, load_config
 from mask2former_ext.config.checks import use_available_device
 from mask2former_ext.data import prepare_data
-from mask2former_ext.interop.weights import load_weights, read_weights
+from mask2former_ext.interop.weights import WeightFile, load_weights
 
 
 def main() -> None:
@@ -32,10 +32,11 @@ def main() -> None:
         parser.error("nothing to do: give OUTPUT, --config-file or --write-config")
 
     import_own_files(args.imports)
+    weights = WeightFile(args.input)
     if args.config_file:
-        print(report(args.config_file, args.input, args.opts))
+        print(report(args.config_file, weights, args.opts))
     if args.output:
-        state = read_weights(args.input)
+        state = weights.tensors
         save_file({name: value.contiguous().clone() for name, value in state.items()}, args.output)
         print(f"{args.output}: {len(state)} tensors, {sum(value.numel() for value in state.values()):,} numbers")
     if args.write_config:
@@ -44,7 +45,7 @@ def main() -> None:
         print(f"{args.write_config}: its configuration")
 
 
-def report(config_file: str, weights: str, overrides: list[str]) -> str:
+def report(config_file: str, weights: WeightFile, overrides: list[str]) -> str:
     """What of `weights` fits the model of `config_file`, as a table."""
     cfg = load_config(config_file, overrides)
     use_available_device(cfg)

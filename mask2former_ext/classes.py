@@ -288,22 +288,26 @@ def from_metadata(metadata: Any, *, unnumbered: str = "both") -> ClassTable | No
     return _numbered_together(metadata, things, stuff) if things or stuff else None
 
 
-def to_metadata(table: ClassTable) -> dict[str, Any]:
+def to_metadata(table: ClassTable, *, things_alone: bool = True, with_labels: bool | None = None) -> dict[str, Any]:
     """What Detectron2's Metadata say of the classes, for `MetadataCatalog.get(name).set(**...)`, and the table itself.
 
-    As published: `thing_*` hold the things, `stuff_*` the classes by label (of which things are a part where all are
-    numbered together); a data set of things alone has no `stuff_*`, one whose things are not known no `thing_*`. The
-    id map of stuff is there where all labels have ids, that of things holds those that have one.
+    As published: `thing_*` hold the things (or, with `things_alone` False, all classes of one numbering), `stuff_*` the
+    classes by label, of which things are a part where all are numbered together. `with_labels`: whether `stuff_*` are
+    there; None: unless all classes are things. Where things are not known there are no `thing_*`. The id map of stuff
+    is there where all labels have ids, that of things holds those that have one.
     """
     content: dict[str, Any] = {METADATA_KEY: table}
-    labels = [] if table.is_thing and all(table.is_thing) else list(range(len(table.label_names)))
+    if with_labels is None:
+        with_labels = not (table.is_thing and all(table.is_thing))
+    labels = list(range(len(table.label_names))) if with_labels else []
     for kind, numbers in (("thing", table.things), ("stuff", labels)):
         is_thing = kind == "thing"
         if not numbers:
             continue
-        content[f"{kind}_classes"] = [table.name(k, is_thing) for k in numbers]
+        named = numbers if things_alone or table.numbering == APART else range(len(table))
+        content[f"{kind}_classes"] = [table.name(k, is_thing) for k in named]
         if table.colors:
-            content[f"{kind}_colors"] = [list(table.color(k, is_thing) or ()) for k in numbers]
+            content[f"{kind}_colors"] = [list(table.color(k, is_thing) or ()) for k in named]
         ids = {k: table.dataset_id(k, is_thing) for k in numbers}
         if table.numbering == APART and not is_thing:
             ids[ANY_THING] = ANY_THING

@@ -138,9 +138,7 @@ def segment_colors(segmentation: Segmentation, color_by: ColorBy | None = None) 
     return [_PALETTE.by_idx(int(slot)).as_hex() for slot in slots]
 
 
-def draw_semantic(
-    image: Image, class_map: NDArray[np.integer], table: ClassTable | None, **options: Any
-) -> Image:
+def draw_semantic(image: Image, class_map: NDArray[np.integer], table: ClassTable | None, **options: Any) -> Image:
     """Color each pixel by its class and add, below the picture, a legend of the classes present.
 
     `table` names the classes, here and below; without one numbers are shown. `options`: those of `draw`.

@@ -111,6 +111,15 @@ def test_embedded_imports_only_evaluation_drawing_and_safe_readers():
     assert [arrow for arrow in arrows if not lies_in(arrow[1], *allowed)] == []
 
 
+CLASS_KEYS = {f"{kind}_{part}" for kind in ("thing", "stuff") for part in ("classes", "colors")}
+
+
+def test_classes_py_alone_knows_the_keys_of_detectron2s_metadata():
+    files = [path for path in python_files(HOUSE, "demo", "tools") if shown(path) != f"{HOUSE}/classes.py"]
+    known = [(shown(path), line, word) for path in files for line, word in words_of(path)]
+    assert [place for place in known if place[2] in CLASS_KEYS or "dataset_id_to_contiguous_id" in place[2]] == []
+
+
 IMPORTED = {
     **{f"mask2former_ext.{room}": set(ROOMS) - {"models"} for room in ROOMS if room not in ("cli", "models")},
     "mask2former_ext": set(),

@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from mask2former_ext.config import add_config
-from mask2former_ext.data import class_names, num_classes, prepare_data, register_custom
+from mask2former_ext.data import class_names, class_table, num_classes, prepare_data, register_custom
 
 NAME = "a_set_of_the_custom_tests"
 # Ids with a gap, out of order, things and stuff mixed: contiguous ids follow the ascending order of the ids.
@@ -103,6 +103,35 @@ def test_contiguous_ids_follow_the_ascending_order_of_the_jsons_ids(folder: Path
     assert metadata.stuff_classes == ["sky", "dog", "cat"] and num_classes(NAME) == 3
     assert metadata.stuff_dataset_id_to_contiguous_id == CONTIGUOUS
     assert metadata.thing_dataset_id_to_contiguous_id == {30: 1, 90: 2}
+
+
+def test_panoptic_truth_of_things_alone_has_labels_too(folder: Path) -> None:
+    content = json.loads((folder / "panoptic.json").read_text())
+    for category in content["categories"]:
+        category["isthing"] = 1
+    (folder / "panoptic.json").write_text(json.dumps(content))
+    register(entry(folder, "panoptic"))
+    assert MetadataCatalog.get(NAME).stuff_dataset_id_to_contiguous_id == CONTIGUOUS
+
+
+@pytest.mark.parametrize("colors", [["#ff0000"] * 3, [[0, 0, 0], [1, 1, 1], None]])
+def test_colors_that_are_none_are_left_out_with_a_line(folder: Path, colors: list, caplog) -> None:
+    content = json.loads((folder / "panoptic.json").read_text())
+    for category, color in zip(content["categories"], colors, strict=True):
+        category["color"] = color
+    (folder / "panoptic.json").write_text(json.dumps(content))
+    with caplog.at_level("INFO"):
+        register(entry(folder, "panoptic"))
+    assert class_table(NAME).colors == () and "panoptic.json: the colors are left out" in caplog.text
+
+
+def test_an_id_that_is_no_number_is_named_with_its_file(folder: Path) -> None:
+    content = json.loads((folder / "panoptic.json").read_text())
+    for category in content["categories"]:
+        category["id"] = str(category["id"])
+    (folder / "panoptic.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"panoptic\.json: classes: a dataset id is '30', but must be a whole number"):
+        register(entry(folder, "panoptic"))
 
 
 def test_panoptic_records_have_files_sizes_and_contiguous_segments(folder: Path) -> None:

@@ -63,6 +63,11 @@ class CustomDataset:
         return bool(self.instances or self.panoptic_json)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether there is truth that gives each pixel a class."""
+        return bool(self.semantic_masks or self.panoptic_json)
+
+    @property
     def evaluator_type(self) -> str:
         """What Detectron2's scripts look at to choose an evaluator."""
         if self.panoptic_json:
@@ -221,24 +226,21 @@ def metadata_of(dataset: CustomDataset, categories: Categories) -> dict[str, Any
     }
     metadata.update({key: path for key, path in paths.items() if path})
     table = class_table_of(dataset, categories)
-    metadata.update(to_metadata(table))
-    if dataset.has_things:
-        # As for Detectron2's own panoptic sets, both lists name all classes, so that a number indexes either.
-        metadata["thing_classes"] = list(table.names)
-        if table.colors:
-            metadata["thing_colors"] = [list(color) for color in table.colors]
-    return metadata
+    # As for Detectron2's own panoptic sets, both lists name all classes, so that a number indexes either.
+    names = to_metadata(table, things_alone=not dataset.has_things, with_labels=dataset.has_labels)
+    return {**metadata, **names}
 
 
 def class_table_of(dataset: CustomDataset, categories: Categories) -> ClassTable:
     """Where there are only instances, all classes are things; where there are only label files, none is known to be."""
     thing_ids, id_of = set(categories.thing_ids), {k: i for i, k in categories.contiguous_ids.items()}
     numbers = range(len(categories.names))
-    has_labels = bool(dataset.semantic_masks or dataset.panoptic_json)
     try:
         return ClassTable(
             names=tuple(categories.names),
-            is_thing=tuple(not has_labels or id_of.get(k) in thing_ids for k in numbers) if dataset.has_things else (),
+            is_thing=tuple(not dataset.has_labels or id_of.get(k) in thing_ids for k in numbers)
+            if dataset.has_things
+            else (),
             dataset_ids=tuple(id_of.get(k) for k in numbers),
             colors=tuple((red, green, blue) for red, green, blue in categories.colors),
             ignore_label=dataset.ignore_label,

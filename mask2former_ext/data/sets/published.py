@@ -212,7 +212,7 @@ def _register_semantic(name: str, image_root: str, label_root: str, extension: s
 
 def _register_ade20k(root: str, split: str, folder: str) -> None:
     """Panoptic and instances of the 150 classes, 100 of them things (Detectron2 knows the semantic one)."""
-    table, names = _table("ade20k"), MetadataCatalog.get(f"ade20k_sem_seg_{split}").stuff_classes
+    table, names = _table("ade20k"), require_class_table(f"ade20k_sem_seg_{split}").names
     categories = [
         {"id": index, "name": name, "isthing": index in table["thing_ids"], "color": color}
         for index, (name, color) in enumerate(zip(names, table["colors"], strict=True))

@@ -30,7 +30,7 @@ DETECTRON2_URL = "https://github.com/facebookresearch/detectron2"
 DETECTRON2_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
 PROBE_SECONDS = 9
 BUILD_TOOLS = ["setuptools>=77.0.3,<81", "wheel", "ninja"]
-# A download that all but stops (under 1 kB/s for a minute) is given up, and nobody is asked for a password.
+# A download that all but stops (under 1 kB/s for a minute) is given up, and no password is prompted for.
 GIT_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "60"}
 
 MEANING = {
@@ -70,7 +70,7 @@ class Environment:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, errors="replace", env={**os.environ, **GIT_ENVIRONMENT},
             )  # fmt: skip
-            assert process.stdout is not None, "stdout was asked for as a pipe"
+            assert process.stdout is not None, "stdout is a pipe"
             for line in process.stdout:
                 file.write(line)
                 print(line, end="", flush=True)
@@ -89,7 +89,7 @@ class Environment:
 
 
 def choose_environment(variables: dict[str, str], root: Path = ROOT) -> Environment:
-    """The environment that VENV or PYTHON names, which is said and must exist, else the checkout's .venv."""
+    """The environment that VENV or PYTHON names, which is printed and must exist, else the checkout's .venv."""
     venv, python = variables.get("VENV", ""), variables.get("PYTHON", "")
     if venv and python:
         raise SetupError(f"VENV={venv} and PYTHON={python} both name an environment: give one of them")

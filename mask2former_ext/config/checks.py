@@ -32,7 +32,7 @@ _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR
 
 
 def check_model(cfg: CfgNode) -> None:
-    """The model is known, and so are its device and the order of its colors; no file of proposals is asked for."""
+    """The model is known, and so are its device and the channels of its images; no file of proposals is named."""
     check_proposals(cfg)
     _check_choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
     _check_choice("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, [name for name, _ in BACKBONE_REGISTRY])
@@ -58,7 +58,7 @@ def _check_channels(cfg: CfgNode) -> None:
 
 
 def check_proposals(cfg: CfgNode) -> None:
-    """No file of proposals is asked for: Detectron2 would unpickle it, which executes what the file says."""
+    """No file of proposals is named: Detectron2 would unpickle it, which executes what the file says."""
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
             f"MODEL.LOAD_PROPOSALS is {cfg.MODEL.LOAD_PROPOSALS!r}, but must be False: files of proposals are pickles, "

@@ -1,4 +1,4 @@
-"""The random changes made to a training image, built from the configuration, and their repeatable randomness."""
+"""The random changes of a training image, built from the configuration, and their repeatable randomness."""
 
 from __future__ import annotations
 

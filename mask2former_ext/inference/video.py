@@ -60,7 +60,7 @@ def import_av() -> Any:
 class VideoReader:
     """The frames of a video file, turned upright, with their times. For a `with` block; to be iterated once.
 
-    every: each n-th frame. max_size: longest side in pixels, larger frames are made smaller. Frames that change size
+    every: each n-th frame. max_size: longest side in pixels, larger frames are shrunk. Frames that change size
     midway are brought to the size of the first. `notes` says afterwards what was wrong with the file.
     Raises BrokenVideoError, naming the file, if it cannot be opened or has no frame.
     """

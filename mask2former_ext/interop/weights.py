@@ -155,7 +155,7 @@ def load_weights(model: nn.Module, weights: str | WeightFile, image_format: str 
 
     A file may hold a whole model or a backbone alone (of Detectron2, torchvision, Swin, timm). Heads of another class
     count stay as initialized and are reported. Of a model of other channels than three, which `image_format` (of
-    cfg.INPUT.FORMAT) names, weights on three are made to fit (`input_channels.for_channels`).
+    cfg.INPUT.FORMAT) names, weights on three are fitted (`input_channels.for_channels`).
     Raises ValueError if the backbone does not load, or its first weight is on other channels.
     """
     if isinstance(weights, str):
@@ -182,7 +182,7 @@ def _for_channels(
         if given[1] != 3:
             raise ValueError(
                 f"{path}: {name} is {list(given)} in the file and {list(wanted)} in the model, for the channels of "
-                f"INPUT.FORMAT {image_format}: only weights on 3 channels are made to fit others"
+                f"INPUT.FORMAT {image_format}: only weights on 3 channels are fitted to others"
             )
         fitted[name] = for_channels(state[name], wanted[1], color_places(image_format))
         widened.append(name)

@@ -85,14 +85,14 @@ class TimmFeatures(PartlyFrozen):
         """A model of timm; its weights on three channels become those on others as `for_channels` says."""
         if self.in_channels == 3 or not pretrained:
             return timm.create_model(self.name, pretrained=pretrained, in_chans=self.in_channels, **options)
-        made = timm.create_model(self.name, pretrained=False, in_chans=self.in_channels, **options)
+        network = timm.create_model(self.name, pretrained=False, in_chans=self.in_channels, **options)
         state = timm.create_model(self.name, pretrained=True, **options).state_dict()
-        for key, expected in made.state_dict().items():
+        for key, expected in network.state_dict().items():
             if state[key].shape != expected.shape:
                 state[key] = for_channels(state[key], self.in_channels, self._color_places)
                 logger.info("%s: %s of 3 channels is widened to %d", self.name, key, self.in_channels)
-        made.load_state_dict(state)
-        return made
+        network.load_state_dict(state)
+        return network
 
     def _build_pyramid(self, channels: int) -> SimpleFeaturePyramid:
         patch_size = self.body.feature_info.reduction()[-1]

@@ -1,7 +1,7 @@
 """Backbones under Detectron2's registry, and their keys. Detectron2's own ResNets need nothing from here, but for the
 one of its DeepLab project (deep stem, dilated), which is registered when that is imported.
 
-All heed `MODEL.BACKBONE.FREEZE_AT`: 0 freezes nothing, 1 what comes before res2, 2 also res2, and so on.
+`MODEL.BACKBONE.FREEZE_AT` holds for all: 0 freezes nothing, 1 what comes before res2, 2 also res2, and so on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _PyramidBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The coarsest stride of such a pyramid, whichever outputs are asked for."""
+        """The coarsest stride of such a pyramid, whichever outputs the configuration names."""
         return 32
 
 

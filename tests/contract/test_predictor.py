@@ -1,4 +1,4 @@
-"""A Predictor asked for one task, or at another threshold than the configuration's, for one call."""
+"""One call of a Predictor with a task, or with another threshold than the configuration's."""
 
 from __future__ import annotations
 

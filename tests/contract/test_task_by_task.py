@@ -1,4 +1,4 @@
-"""A model that is told its task is asked for each one under its own sentence: in evaluation, and by the predictor."""
+"""A model that reads its task answers each one under its own sentence: in evaluation, and in the predictor."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def config(*overrides) -> CfgNode:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[list]:
-    """Settings under which the made data set is found."""
+    """Settings that name the root of the synthetic data set."""
     make_shapes(str(tmp_path / "shapes"), Recipe(train=1, val=3, height=48, width=48))
     yield ["DATASETS.ROOT", str(tmp_path), "OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", 0]
     register_all()

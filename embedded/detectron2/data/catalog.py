@@ -86,7 +86,7 @@ class Metadata(SimpleNamespace):
 
 
 class _MetadataCatalog(_Catalog):
-    """name -> its one Metadata object, which is made when first asked for."""
+    """name -> its one Metadata object, which is created on first access."""
 
     def get(self, name: str) -> Metadata:
         assert name, "metadata needs a data set name, got an empty one"

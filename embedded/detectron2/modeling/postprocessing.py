@@ -1,4 +1,4 @@
-"""From the size that a model saw to the size that its user asked for."""
+"""From the size that a model saw to the output size."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Learning-rate schedules: fvcore's curves over training progress, with a warm-up, driven by a torch scheduler.
 
-t is the index of the iteration whose learning rate is asked for, 0 for the first one.
+t is the index of the iteration that the learning rate is for, 0 for the first one.
 """
 
 from __future__ import annotations

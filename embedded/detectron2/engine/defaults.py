@@ -191,7 +191,7 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """Timer, learning rate, BN statistics if switched on, checkpoints, evaluation, writers: in this order, so that a
+        """Timer, learning rate, BN statistics where on, checkpoints, evaluation, writers: in this order, so that a
         checkpoint holds the scheduler's new state and the writers see the evaluation."""
         test_cfg = self.cfg.TEST
         main_process = comm.is_main_process()

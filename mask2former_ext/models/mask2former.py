@@ -11,7 +11,6 @@ Levels are listed from coarse (stride 32) to fine, as in the published parameter
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -337,59 +336,65 @@ class Mask2FormerHead(nn.Module):
 class Mask2Former(MaskClassifier):
     """Input and output as every model of Detectron2; see `MaskClassifier`."""
 
+    section = "MASK2FORMER"  # of MODEL, with the keys of `add_mask2former_config`
+
     @configurable
     def __init__(self, **parts):
         super().__init__(**parts)
 
     @classmethod
-    def from_config(cls, cfg: CN) -> dict:
-        return parts_of(cfg, cfg.MODEL.MASK2FORMER, MaskedAttentionDecoder, PointCriterion)
+    def build_decoder(cls, node: CN, **options: Any) -> MaskedAttentionDecoder:
+        return MaskedAttentionDecoder(**options)
 
+    @classmethod
+    def build_criterion(cls, node: CN, **options: Any) -> PointCriterion:
+        return PointCriterion(**options)
 
-def parts_of(
-    cfg: CN, node: CN, decoder_class: Callable[..., MaskedAttentionDecoder], criterion_class: Callable[..., nn.Module]
-) -> dict[str, Any]:
-    """The arguments of a `MaskClassifier`; `node` holds the keys of `add_mask2former_config`."""
-    shared, decoder = cfg.MODEL.MASK_CLASSIFIER, node.PIXEL_DECODER
-    is_thing = things_of(cfg)
-    backbone = build_backbone(cfg)
-    pixel_decoder = PixelDecoder(
-        {name: spec for name, spec in backbone.output_shape().items() if name in decoder.IN_FEATURES},
-        deformable_in_features=decoder.DEFORMABLE_IN_FEATURES,
-        conv_dim=decoder.CONV_DIM,
-        mask_dim=node.MASK_DIM,
-        norm=decoder.NORM,
-        num_layers=decoder.ENCODER_LAYERS,
-        num_heads=decoder.ENCODER_HEADS,
-        num_points=decoder.ENCODER_POINTS,
-        feedforward_dim=decoder.ENCODER_FEEDFORWARD_DIM,
-        dropout=decoder.ENCODER_DROPOUT,
-        common_stride=decoder.COMMON_STRIDE,
-    )
-    predictor = decoder_class(
-        decoder.CONV_DIM,
-        num_classes=len(is_thing),
-        hidden_dim=node.HIDDEN_DIM,
-        mask_dim=node.MASK_DIM,
-        num_queries=node.NUM_QUERIES,
-        num_heads=node.NUM_HEADS,
-        num_layers=node.DECODER_LAYERS,
-        feedforward_dim=node.FEEDFORWARD_DIM,
-        pre_norm=node.PRE_NORM,
-        enforce_input_proj=node.ENFORCE_INPUT_PROJ,
-        deep_supervision=shared.DEEP_SUPERVISION,
-    )
-    criterion = criterion_class(
-        len(is_thing),
-        **loss_options_of(cfg),
-        num_points=node.NUM_POINTS,
-        oversample_ratio=node.OVERSAMPLE_RATIO,
-        importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
-    )
-    return {
-        "backbone": backbone,
-        "sem_seg_head": Mask2FormerHead(pixel_decoder, predictor),
-        "criterion": criterion,
-        "is_thing": is_thing,
-        **image_options_of(cfg),
-    }
+    @classmethod
+    def from_config(cls, cfg: CN) -> dict[str, Any]:
+        node = cfg.MODEL[cls.section]
+        decoder = node.PIXEL_DECODER
+        is_thing = things_of(cfg)
+        backbone = build_backbone(cfg)
+        pixel_decoder = PixelDecoder(
+            {name: spec for name, spec in backbone.output_shape().items() if name in decoder.IN_FEATURES},
+            deformable_in_features=decoder.DEFORMABLE_IN_FEATURES,
+            conv_dim=decoder.CONV_DIM,
+            mask_dim=node.MASK_DIM,
+            norm=decoder.NORM,
+            num_layers=decoder.ENCODER_LAYERS,
+            num_heads=decoder.ENCODER_HEADS,
+            num_points=decoder.ENCODER_POINTS,
+            feedforward_dim=decoder.ENCODER_FEEDFORWARD_DIM,
+            dropout=decoder.ENCODER_DROPOUT,
+            common_stride=decoder.COMMON_STRIDE,
+        )
+        predictor = cls.build_decoder(
+            node,
+            in_channels=decoder.CONV_DIM,
+            num_classes=len(is_thing),
+            hidden_dim=node.HIDDEN_DIM,
+            mask_dim=node.MASK_DIM,
+            num_queries=node.NUM_QUERIES,
+            num_heads=node.NUM_HEADS,
+            num_layers=node.DECODER_LAYERS,
+            feedforward_dim=node.FEEDFORWARD_DIM,
+            pre_norm=node.PRE_NORM,
+            enforce_input_proj=node.ENFORCE_INPUT_PROJ,
+            deep_supervision=cfg.MODEL.MASK_CLASSIFIER.DEEP_SUPERVISION,
+        )
+        criterion = cls.build_criterion(
+            node,
+            num_classes=len(is_thing),
+            **loss_options_of(cfg),
+            num_points=node.NUM_POINTS,
+            oversample_ratio=node.OVERSAMPLE_RATIO,
+            importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
+        )
+        return {
+            "backbone": backbone,
+            "sem_seg_head": Mask2FormerHead(pixel_decoder, predictor),
+            "criterion": criterion,
+            "is_thing": is_thing,
+            **image_options_of(cfg),
+        }

@@ -11,7 +11,6 @@ C hidden channels; h, w map size.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -33,7 +32,7 @@ from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, tas
 from mask2former_ext.layers.transformer import MLP, DecoderLayer, TransformerDecoder, sine_position_encoding, tokens_of
 from mask2former_ext.losses import PointCriterion, Target
 from mask2former_ext.models.image_model import name_of
-from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder, parts_of
+from mask2former_ext.models.mask2former import Mask2Former, MaskedAttentionDecoder
 
 MAX_LOGIT_SCALE = 100.0
 # Modules of what the queries start from.
@@ -172,6 +171,7 @@ class OneFormer(Mask2Former):
     """
 
     reads_task = True
+    section = "ONEFORMER"
 
     @classmethod
     def texts_per_image(cls, cfg: CN) -> int:
@@ -219,40 +219,35 @@ class OneFormer(Mask2Former):
         self.register_buffer("task_tokens", tokens.float(), persistent=False)
 
     @classmethod
+    def build_decoder(cls, node: CN, **options: Any) -> TaskConditionedDecoder:
+        return TaskConditionedDecoder(
+            query_layers=node.QUERY_LAYERS,
+            query_dropout=node.QUERY_DROPOUT,
+            distinct_queries=node.DISTINCT_QUERIES,
+            **options,
+        )
+
+    @classmethod
+    def build_criterion(cls, node: CN, **options: Any) -> ContrastiveCriterion:
+        return ContrastiveCriterion(
+            contrastive_weight=node.CONTRASTIVE_WEIGHT, temperature=node.CONTRASTIVE_TEMPERATURE, **options
+        )
+
+    @classmethod
     def from_config(cls, cfg: CN) -> dict:
         node = cfg.MODEL.ONEFORMER
-        text, width = node.TEXT_ENCODER, node.HIDDEN_DIM
+        text = node.TEXT_ENCODER
         num_texts = cls.texts_per_image(cfg)
         if num_texts < 1:
             raise ValueError(
                 f"MODEL.ONEFORMER.NUM_QUERIES is {node.NUM_QUERIES}, but must exceed TEXT_ENCODER.NUM_CONTEXT "
                 f"{text.NUM_CONTEXT}: the texts of an image are as many as the difference"
             )
-        decoder = functools.partial(
-            TaskConditionedDecoder,
-            query_layers=node.QUERY_LAYERS,
-            query_dropout=node.QUERY_DROPOUT,
-            distinct_queries=node.DISTINCT_QUERIES,
-        )
-        criterion = functools.partial(
-            ContrastiveCriterion,
-            contrastive_weight=node.CONTRASTIVE_WEIGHT,
-            temperature=node.CONTRASTIVE_TEMPERATURE,
-        )
-        text_encoder = functools.partial(
-            TextEncoder,
-            width=text.WIDTH,
-            num_layers=text.NUM_LAYERS,
-            context_length=text.CONTEXT_LENGTH,
-            vocab_size=text.VOCAB_SIZE,
-        )
         return {
-            **parts_of(cfg, node, decoder, criterion),
-            "task_mlp": MLP(node.TASK_CONTEXT_LENGTH, width, width, 2),
+            **super().from_config(cfg),
+            "task_mlp": MLP(node.TASK_CONTEXT_LENGTH, node.HIDDEN_DIM, node.HIDDEN_DIM, 2),
             "task_context_length": node.TASK_CONTEXT_LENGTH,
-            "text_encoder": text_encoder() if text.ENABLED else None,
-            "text_projector": MLP(text.WIDTH, width, width, text.PROJ_NUM_LAYERS) if text.ENABLED else None,
-            "prompt_ctx": nn.Embedding(text.NUM_CONTEXT, width) if text.ENABLED else None,
+            **(_text_parts(text, node.HIDDEN_DIM) if text.ENABLED else _NO_TEXT_PARTS),
             "num_texts": num_texts,
         }
 
@@ -310,6 +305,23 @@ class OneFormer(Mask2Former):
                 "MODEL.ONEFORMER.NUM_QUERIES less TEXT_ENCODER.NUM_CONTEXT"
             )
         return list(texts)
+
+
+_NO_TEXT_PARTS = {"text_encoder": None, "text_projector": None, "prompt_ctx": None}
+
+
+def _text_parts(node: CN, hidden_dim: int) -> dict[str, nn.Module]:
+    """What MODEL.ONEFORMER.TEXT_ENCODER describes."""
+    return {
+        "text_encoder": TextEncoder(
+            width=node.WIDTH,
+            num_layers=node.NUM_LAYERS,
+            context_length=node.CONTEXT_LENGTH,
+            vocab_size=node.VOCAB_SIZE,
+        ),
+        "text_projector": MLP(node.WIDTH, hidden_dim, hidden_dim, node.PROJ_NUM_LAYERS),
+        "prompt_ctx": nn.Embedding(node.NUM_CONTEXT, hidden_dim),
+    }
 
 
 def _task(model_input: dict, index: int) -> str:

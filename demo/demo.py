@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 import mask2former_ext as m
 from mask2former_ext.config import add_import_option, import_own_files
-from mask2former_ext.contract import TASKS, answered_tasks
+from mask2former_ext.contract import TASKS, contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.folders import open_folder
 from mask2former_ext.inference.commands import configure, demo_model_notice, free_name
@@ -134,7 +134,8 @@ def _tell(failures: list[str]) -> None:
 
 
 def save_options(args: argparse.Namespace, cfg: Any, table: Any) -> SaveOptions:
-    if "coco" in args.save and not {"instance", "panoptic"} & ({args.task} if args.task else {*answered_tasks(cfg)}):
+    tasks = (args.task,) if args.task else contract_of(cfg).answered_tasks(cfg)
+    if "coco" in args.save and not {"instance", "panoptic"}.intersection(tasks):
         if args.task != "all":
             raise ValueError("--save coco holds things: it needs the instance or the panoptic task")
     return SaveOptions(

@@ -171,20 +171,6 @@ def register(registry: Any, made: Registered) -> Registered:
     return made
 
 
-def is_task_conditioned(cfg: CfgNode) -> bool:
-    """Whether the model reads the `task` of its inputs."""
-    return contract_of(cfg).reads_task
-
-
-def separates_classes(cfg: CfgNode) -> bool:
-    """Whether the model knows things as 0..T-1 and stuff as 1..S beside 0 for any thing, and learns boxes."""
-    return contract_of(cfg).numbering == "apart"
-
-
-def answered_tasks(cfg: CfgNode) -> list[str]:
-    return list(contract_of(cfg).answered_tasks(cfg))
-
-
 class TaskByTask(nn.Module):
     """Detectron2's list[dict] in, each of `tasks` answered under its own sentence, one result dict per image out.
 

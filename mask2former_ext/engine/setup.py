@@ -15,7 +15,7 @@ from detectron2.utils.logger import setup_logger
 
 from mask2former_ext.config import add_import_option, import_own_files, load_config
 from mask2former_ext.config.checks import adapt, check_model, check_training
-from mask2former_ext.contract import answered_tasks, contract_of
+from mask2former_ext.contract import contract_of
 from mask2former_ext.data import class_table, learned_classes, prepare_data, records_of
 from mask2former_ext.data.targets.table import target_kind
 from mask2former_ext.env import detectron2_provider
@@ -79,10 +79,11 @@ def banner(cfg: CfgNode, eval_only: bool) -> str:
     tasks also which of them each data set teaches. Raises ValueError if one teaches none.
     """
     names = cfg.DATASETS.TEST if eval_only else cfg.DATASETS.TRAIN
+    answered = contract_of(cfg).answered_tasks(cfg)
     amp_on_cpu = cfg.SOLVER.AMP.ENABLED and precision(cfg) == torch.float32
     lines = {
         "architecture": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}",
-        "task": f"trained on {cfg.INPUT.TARGETS} truth; answers {', '.join(answered_tasks(cfg))}",
+        "task": f"trained on {cfg.INPUT.TARGETS} truth; answers {', '.join(answered) or 'no task'}",
         **({} if eval_only else _taught_tasks(cfg)),
         "data": f"train {', '.join(cfg.DATASETS.TRAIN) or '-'}; test {', '.join(cfg.DATASETS.TEST) or '-'}",
         "classes": _classes(cfg, names[0] if names else None),

@@ -7,7 +7,8 @@ import logging
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
-from mask2former_ext.contract import contract_of, separates_classes
+from mask2former_ext.classes import APART
+from mask2former_ext.contract import contract_of
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from mask2former_ext.evaluation.truth import DatasetTruth
 
@@ -28,10 +29,11 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
     AP looks at the cfg.TEST.DETECTIONS_PER_IMAGE best predictions. Predictions are written where `output_dir` says.
     ValueError if the data set has no truth for any of the tasks.
     """
-    tasks = contract_of(cfg).answered_tasks(cfg)
+    contract = contract_of(cfg)
+    tasks = contract.answered_tasks(cfg)
     if not tasks:
         return TaskEvaluators({})
-    truth = DatasetTruth(dataset_name, separated=separates_classes(cfg))
+    truth = DatasetTruth(dataset_name, separated=contract.numbering == APART)
     evaluator_of: dict[str, DatasetEvaluator] = {}
     if "panoptic" in tasks and truth.panoptic is not None:
         evaluator_of["panoptic"] = PanopticEvaluator(truth, output_dir)

@@ -24,23 +24,14 @@ _TASK_WORDS = {
     "instance": (518, 10549, 533, 34572),
     "panoptic": (518, 10549, 533, 1072, 24755),
 }
-TASKS = tuple(_TASK_WORDS)
 _HEAD_CHANNELS = 64  # of every CLIP text transformer
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens
 
 
-def task_of(sentence: str) -> str:
-    """The one of TASKS that `sentence` ("panoptic", "The task is panoptic") contains, in any case, else ValueError."""
-    named = [task for task in TASKS if task in sentence.lower()]
-    if len(named) != 1:
-        raise ValueError(f"task {sentence!r} must name one of {', '.join(TASKS)}")
-    return named[0]
-
-
 def task_tokens(task: str, length: int) -> Tensor:
-    """The sentence "the task is {task}", `task` of TASKS, in `length` tokens, int64 (T)."""
+    """The sentence "the task is {task}" ("semantic", "instance" or "panoptic") in `length` tokens, int64 (T)."""
     return _in_length(_TASK_WORDS[task], length)[0]
 
 

@@ -20,6 +20,26 @@ from mask2former_ext.contract import Contract, Request
 class ImageModel(Contract):
     """Detectron2's list[dict] in; losses in training, else one result dict per image. A model says what these two are.
 
+    Input, a dict per image of H x W pixels:
+      image             uint8 or float (C, H, W): the channels of INPUT.FORMAT, not normalized
+      height, width     int, the size of the results in pixels; left out: H and W
+      file_name         str, what messages call the image; may be left out
+      task              str, one of `contract.TASKS` or a sentence that names one, for a model that reads a task
+    In training also what the model's target kinds build (`Contract.target_kinds`, `mask2former_ext.data.targets`):
+      instances         Instances of (H, W) with gt_classes (N) int64 in 0..K-1; gt_masks as BitMasks, PolygonMasks or
+                        bool (N, H, W); and for models that number things and stuff apart gt_boxes (N, 4)
+      sem_seg           (H, W) int, the class of each pixel or the ignored label
+      text              list of `texts_per_image` strings
+      sampling_seed     int from which all that is drawn for this image follows; left out: drawn anew
+
+    Output in training: dict of weighted losses by name, scalars. Else a dict per image, of these keys the ones that
+    answer its tasks (`contract.ANSWERS`), at height x width:
+      sem_seg           (K, height, width) float: scores of each class, the highest of a pixel being its class
+      instances         Instances with pred_classes (R) int64, scores (R) in [0, 1], pred_boxes (R, 4) as Boxes, and
+                        unless it is a model without masks pred_masks bool (R, height, width)
+      panoptic_seg      (ids (height, width) int32, 0 for no segment; list of a dict per segment: id, category_id,
+                        isthing, and where it is known score, area or instance_id)
+
     In inference images run together if their padded sizes agree, so that none depends on its company.
     """
 

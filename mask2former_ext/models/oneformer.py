@@ -25,10 +25,10 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former_ext.contract import Request
+from mask2former_ext.contract import TASKS, Request
 from mask2former_ext.distributed import of_all_processes
 from mask2former_ext.layers.pyramid import convolution
-from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
+from mask2former_ext.layers.text_encoder import TextEncoder, task_tokens, tokenize
 from mask2former_ext.layers.transformer import MLP, DecoderLayer, TransformerDecoder, sine_position_encoding, tokens_of
 from mask2former_ext.losses import PointCriterion, Target
 from mask2former_ext.models.image_model import name_of
@@ -322,6 +322,14 @@ def _text_parts(node: CN, hidden_dim: int) -> dict[str, nn.Module]:
         "text_projector": MLP(node.WIDTH, hidden_dim, hidden_dim, node.PROJ_NUM_LAYERS),
         "prompt_ctx": nn.Embedding(node.NUM_CONTEXT, hidden_dim),
     }
+
+
+def task_of(sentence: str) -> str:
+    """The one of TASKS that `sentence` ("panoptic", "The task is panoptic") contains, in any case, else ValueError."""
+    named = [task for task in TASKS if task in sentence.lower()]
+    if len(named) != 1:
+        raise ValueError(f"task {sentence!r} must name one of {', '.join(TASKS)}")
+    return named[0]
 
 
 def _task(model_input: dict, index: int) -> str:

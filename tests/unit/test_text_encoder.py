@@ -7,7 +7,9 @@ import logging
 import pytest
 import torch
 
-from mask2former_ext.layers.text_encoder import TASKS, TextEncoder, task_of, task_tokens, tokenize
+from mask2former_ext.contract import TASKS
+from mask2former_ext.layers.text_encoder import TextEncoder, task_tokens, tokenize
+from mask2former_ext.models.oneformer import task_of
 
 START, END = 49406, 49407
 

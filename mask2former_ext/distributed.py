@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -47,6 +49,25 @@ def in_all_processes(good: bool, device_type: str) -> bool:
     flag = torch.tensor(int(good), device=device_type)
     torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
     return bool(flag)
+
+
+def join_process_group(local_size: int, local_rank: int, **options: Any) -> None:
+    """Enter the group of all processes (`options`: of torch.distributed.init_process_group), and this machine's.
+
+    They talk through nccl where there are GPUs, of which process `local_rank` takes its own, else through gloo.
+    """
+    has_gpu = torch.cuda.is_available()
+    if has_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if has_gpu else "gloo", **options)
+    comm.create_local_process_group(local_size)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def leave_process_group() -> None:

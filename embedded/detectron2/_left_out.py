@@ -1,7 +1,7 @@
 """What the embedded Detectron2 leaves out: the names exist, using them says how to install the real one.
 
-One table. A listed name can be imported, subclassed and registered; to construct it, call it or read an attribute of it
-is an ImportError with the install line. So is importing any other module of Detectron2 that is not here.
+A name in `left_out.txt` can be imported, subclassed and registered; to construct it, call it or read an attribute of
+it is an ImportError with the install line. So is importing any other module of Detectron2 that is not here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,82 +20,20 @@ INSTALL_LINE = (
     "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git'"
 )
 
-_ROI_HEADS = (
-    "BaseKeypointRCNNHead BaseMaskRCNNHead CascadeROIHeads FastRCNNConvFCHead FastRCNNOutputLayers ROIHeads "
-    "Res5ROIHeads StandardROIHeads build_box_head build_keypoint_head build_mask_head build_roi_heads "
-    "KRCNNConvDeconvUpsampleHead MaskRCNNConvUpsampleHead ROI_BOX_HEAD_REGISTRY ROI_KEYPOINT_HEAD_REGISTRY "
-    " select_foreground_proposals"
-)
-_PROPOSALS = "RPN RPN_HEAD_REGISTRY RRPN StandardRPNHead build_proposal_generator build_rpn_head"
-_ANCHORS = "ANCHOR_GENERATOR_REGISTRY DefaultAnchorGenerator RotatedAnchorGenerator build_anchor_generator"
-_META_ARCHITECTURES = "FCOS GeneralizedRCNN PanopticFPN ProposalNetwork RetinaNet SemanticSegmentor"
-_BACKBONES = "MViT RegNet ResNetBlockBase SimpleFeaturePyramid SwinTransformer ViT get_vit_lr_decay_rate make_stage"
-_TEST_TIME = "DatasetMapperTTA GeneralizedRCNNWithTTA"
-_DEFORMABLE = "DeformConv ModulatedDeformConv"
-_HOOKS = "AutogradProfiler CallbackHook TorchMemoryStats TorchProfiler"
 
-# module -> its names that are left out. A module without a file of its own here is made up of these stand-ins.
-_TABLE = {
-    "config": "LazyCall LazyConfig global_cfg instantiate set_global_cfg",
-    "data.benchmark": "DataLoaderBenchmark",
-    "data.build": "load_proposals_into_dataset",
-    "data.datasets": "load_lvis_json",
-    "data.datasets.lvis": "load_lvis_json",
-    "data.detection_utils": "annotations_to_instances_rotated build_transform_gen get_fed_loss_cls_weights "
-    "transform_proposals",
-    "data.transforms": "MinIoURandomCrop RandomExtent RandomLighting RandomResize StandardAugInput",
-    "engine": _HOOKS,
-    "engine.defaults": "_highlight _try_get_key",
-    "engine.hooks": _HOOKS,
-    "evaluation": "LVISEvaluator PascalVOCDetectionEvaluator RotatedCOCOEvaluator",
-    "evaluation.lvis_evaluation": "LVISEvaluator",
-    "evaluation.pascal_voc_evaluation": "PascalVOCDetectionEvaluator",
-    "evaluation.rotated_coco_evaluation": "RotatedCOCOEvaluator",
-    "layers": "ASPP BatchNorm2d CycleBatchNormList Linear "
-    f"ROIAlignRotated batched_nms_rotated nms_rotated {_DEFORMABLE}",
-    "layers.aspp": "ASPP",
-    "layers.batch_norm": "CycleBatchNormList",
-    "layers.deform_conv": _DEFORMABLE,
-    "layers.mask_ops": "_paste_masks_tensor_shape pad_masks paste_mask_in_image_old scale_boxes",
-    "layers.nms": "batched_nms_rotated nms_rotated",
-    "layers.roi_align_rotated": "ROIAlignRotated roi_align_rotated",
-    "layers.rotated_boxes": "pairwise_iou_rotated",
-    "layers.wrappers": "BatchNorm2d Linear _NewEmptyTensorOp",
-    "model_zoo": "get",
-    "modeling": f"{_ANCHORS} {_BACKBONES} {_META_ARCHITECTURES} {_PROPOSALS} {_ROI_HEADS} {_TEST_TIME} poolers",
-    "modeling.anchor_generator": _ANCHORS,
-    "modeling.backbone": _BACKBONES,
-    "modeling.backbone.fpn": "LastLevelP6P7 build_retinanet_resnet_fpn_backbone",
-    "modeling.backbone.resnet": "DeformBottleneckBlock ResNetBlockBase make_stage",
-    "modeling.box_regression": "Box2BoxTransformLinear Box2BoxTransformRotated _dense_box_regression_loss",
-    "modeling.meta_arch": _META_ARCHITECTURES,
-    "modeling.meta_arch.semantic_seg": "SemSegFPNHead SemanticSegmentor",
-    "modeling.proposal_generator": f"{_PROPOSALS} rpn",
-    "modeling.roi_heads": f"{_ROI_HEADS} keypoint_head mask_head",
-    "modeling.test_time_augmentation": _TEST_TIME,
-    "projects.deeplab": "DeepLabV3Head DeepLabV3PlusHead",
-    "projects.point_rend": "ImplicitPointRendMaskHead PointRendMaskHead PointRendSemSegHead",
-    "projects.point_rend.point_features": "get_uncertain_point_coords_on_grid point_sample_fine_grained_features "
-    "sample_point_labels",
-    "solver": "WarmupCosineLR WarmupMultiStepLR",
-    "solver.lr_scheduler": "WarmupCosineLR WarmupMultiStepLR",
-    "structures": "RotatedBoxes heatmaps_to_keypoints pairwise_iou_rotated pairwise_point_box_distance",
-    "structures.keypoints": "heatmaps_to_keypoints",
-    "structures.rotated_boxes": "RotatedBoxes pairwise_iou",
-    "utils.analysis": "activation_count_operators find_unused_parameters flop_count_operators",
-    "utils.collect_env": "collect_torch_env detect_compute_compatibility get_env_module test_nccl_ops",
-    "utils.env": "_import_file fixup_module_metadata",
-    "utils.testing": "assert_instances_allclose convert_scripted_instances get_model_no_weights get_sample_coco_image",
-    "utils.visualizer": "_PanopticPrediction",
-    "utils.video_visualizer": "VideoVisualizer",
-}
-_NAMES = {f"detectron2.{module}": names.split() for module, names in _TABLE.items()}
-META_ARCHITECTURES = _META_ARCHITECTURES.split()
+def _read(table: str) -> dict[str, list[str]]:
+    rows = (line.split(": ") for line in table.splitlines() if not line.startswith("#"))
+    return {f"detectron2.{module}": names.split() for module, names in rows}
+
+
+_NAMES = _read((Path(__file__).parent / "left_out.txt").read_text("utf-8"))
+META_ARCHITECTURES = _NAMES["detectron2.modeling.meta_arch"]
 # What stands on evaluation in mask2former_ext is loaded when it is used: (module, name) -> home.
 _ON_DEMAND = {
     ("detectron2.evaluation", name): f"detectron2.evaluation.{home}"
     for name, home in (
         ("COCOPanopticEvaluator", "panoptic_evaluation"),
+        ("SemSegEvaluator", "sem_seg_evaluation"),
         ("CityscapesInstanceEvaluator", "cityscapes_evaluation"),
         ("CityscapesSemSegEvaluator", "cityscapes_evaluation"),
     )

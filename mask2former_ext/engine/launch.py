@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.engine import launch as detectron2_launch
-from detectron2.utils import comm
 
-from mask2former_ext.distributed import leave_process_group
+from mask2former_ext.distributed import free_port, join_process_group, leave_process_group
 
 
 def launch(main: Callable, args: argparse.Namespace) -> None:
@@ -23,13 +19,13 @@ def launch(main: Callable, args: argparse.Namespace) -> None:
     Under torchrun this process is one of those; without a GPU the processes talk by gloo on this machine.
     """
     if "LOCAL_WORLD_SIZE" in os.environ and "RANK" in os.environ:
-        _join(int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]), init_method="env://")
+        join_process_group(int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]), init_method="env://")
         main(args)
         leave_process_group()
     elif args.num_gpus > 1 and not torch.cuda.is_available():
         if args.num_machines > 1:
             raise ValueError(f"--num-machines {args.num_machines} needs GPUs, or torchrun to start the processes")
-        address = f"tcp://127.0.0.1:{_free_port()}"
+        address = f"tcp://127.0.0.1:{free_port()}"
         mp.spawn(_cpu_worker, args=(main, args, address), nprocs=args.num_gpus, join=True)
     else:
         num_gpus = args.num_gpus if torch.cuda.is_available() else 1
@@ -47,19 +43,6 @@ def launch(main: Callable, args: argparse.Namespace) -> None:
 
 def _cpu_worker(rank: int, main: Callable, args: argparse.Namespace, address: str) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
-    _join(args.num_gpus, rank, init_method=address, world_size=args.num_gpus, rank=rank)
+    join_process_group(args.num_gpus, rank, init_method=address, world_size=args.num_gpus, rank=rank)
     main(args)
     leave_process_group()
-
-
-def _join(local_size: int, local_rank: int, **options: Any) -> None:
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **options)
-    comm.create_local_process_group(local_size)
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]

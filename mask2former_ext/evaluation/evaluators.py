@@ -251,7 +251,7 @@ class SemanticEvaluator(DatasetEvaluator):
                     f" but data set {self._dataset.name} has {len(self._names)}"
                 )
             pred = scores.max(dim=0).indices.cpu().numpy()  # argmax takes five times as long
-            path, truth = self._dataset.semantic(image)
+            path, truth = self._truth_of(image)
             self._confusion.update(pred, truth, name=path)
             if self._output_dir is not None:
                 self._written.extend(self._as_segments(image["file_name"], pred))
@@ -259,8 +259,13 @@ class SemanticEvaluator(DatasetEvaluator):
     def evaluate(self) -> Results:
         comm.synchronize()
         matrices, written = comm.gather(self._confusion.matrix), comm.gather(self._written)
-        if not comm.is_main_process():
-            return {}
+        return self._results(matrices, written) if comm.is_main_process() else {}
+
+    def _truth_of(self, image: Mapping[str, Any]) -> tuple[str, NDArray[np.integer]]:
+        return self._dataset.semantic(image)
+
+    def _results(self, matrices: list[NDArray[np.int64]], written: list[list[dict[str, Any]]]) -> Results:
+        """Of what several processes have counted and written."""
         total = ConfusionMatrix(len(self._names), self._dataset.classes.ignore_label)
         total.matrix = np.sum(matrices, axis=0)
         results = total.compute(self._names)

@@ -56,7 +56,10 @@ ARITHMETIC = [
     "data/targets/texts.py",
 ]
 CONFIGURATION = ("detectron2.config", "detectron2.data", "detectron2.utils.registry", "fvcore.common.registry")
-EMBEDDED_MAY_IMPORT = ("classes", "evaluation", "inference.drawing", "data.targets.masks", "safe_reading")
+EMBEDDED_MAY_IMPORT = (
+    *("classes", "distributed", "evaluation", "inference.drawing", "inference.marks", "data.targets.masks"),
+    "safe_reading",
+)
 
 
 def room_of(name: str) -> str:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
+# fmt: off
+# isort: skip_file
 from . import transforms
 from .build import (
-    build_batch_data_loader,
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-    print_instances_class_histogram,
+    build_batch_data_loader, build_detection_test_loader, build_detection_train_loader, get_detection_dataset_dicts,
+    print_instances_class_histogram
 )
 from .catalog import DatasetCatalog, Metadata, MetadataCatalog
 from .common import DatasetFromList, MapDataset, ToIterableDataset

@@ -60,31 +60,6 @@ class DatasetEvaluators(DatasetEvaluator):
         return results
 
 
-class _Stopwatch:
-    """Seconds spent in each phase of the loop since the warm-up, and batches they are spread over."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.seconds = dict.fromkeys(("data", "compute", "eval"), 0.0)
-        self.batches = 0
-        self._last = time.perf_counter()
-
-    def stop(self, phase: str) -> None:
-        """Count the time since the last stop for `phase`."""
-        now = time.perf_counter()
-        self.seconds[phase] += now - self._last
-        self._last = now
-
-    def per_batch(self, phase: str) -> float:
-        return self.seconds[phase] / max(self.batches, 1)
-
-    @property
-    def total(self) -> float:
-        return sum(self.seconds.values())
-
-
 def inference_on_dataset(
     model: Callable[[Any], Any],
     data_loader: Any,
@@ -106,45 +81,38 @@ def inference_on_dataset(
         if callbacks and moment in callbacks:
             callbacks[moment]()
 
+    seconds = dict.fromkeys(("data", "compute", "eval"), 0.0)
+    timed, last = 0, time.perf_counter()
+
+    def stop(phase: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[phase] += now - last
+        last = now
+
     with inference_context(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
         call("on_start")
-        watch = _Stopwatch()
         for index, inputs in enumerate(data_loader):
-            watch.stop("data")
+            stop("data")
             if index == min(_WARMUP_BATCHES, total - 1):
-                watch.reset()
+                seconds, timed = dict.fromkeys(seconds, 0.0), 0
             call("before_inference")
             outputs = model(inputs)
             call("after_inference")
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            watch.stop("compute")
+            stop("compute")
             evaluator.process(inputs, outputs)
-            watch.stop("eval")
-            watch.batches += 1
-            _log_progress(watch, index + 1, total)
+            stop("eval")
+            timed += 1
+            spent = ", ".join(f"{phase} {value / timed:.4f}" for phase, value in seconds.items())
+            left = datetime.timedelta(seconds=int(sum(seconds.values()) / timed * (total - index - 1)))
+            line = f"Inference done {index + 1}/{total}. Seconds per batch: {spent}. ETA={left}"
+            log_every_n_seconds(logging.INFO, line, n=_SECONDS_BETWEEN_LINES, name=__name__)
         call("on_end")
-    _log_summary(watch)
+    whole = datetime.timedelta(seconds=int(sum(seconds.values())))
+    _logger.info(f"Total inference time: {whole}, of which {seconds['compute']:.1f} s in the model")
     return evaluator.evaluate() or {}
-
-
-def _log_progress(watch: _Stopwatch, done: int, total: int) -> None:
-    per_batch = watch.total / watch.batches
-    if done <= 2 * _WARMUP_BATCHES and per_batch < _SECONDS_BETWEEN_LINES:
-        return
-    line = (
-        f"Inference done {done}/{total}. Dataloading: {watch.per_batch('data'):.4f} s/iter. "
-        f"Inference: {watch.per_batch('compute'):.4f} s/iter. Eval: {watch.per_batch('eval'):.4f} s/iter. "
-        f"Total: {per_batch:.4f} s/iter. ETA={datetime.timedelta(seconds=int(per_batch * (total - done)))}"
-    )
-    log_every_n_seconds(logging.INFO, line, n=_SECONDS_BETWEEN_LINES, name=__name__)
-
-
-def _log_summary(watch: _Stopwatch) -> None:
-    where = f"s / iter per device, on {comm.get_world_size()} devices"
-    for what, seconds in (("inference time", watch.total), ("inference pure compute time", watch.seconds["compute"])):
-        clock = datetime.timedelta(seconds=int(seconds))
-        _logger.info(f"Total {what}: {clock} ({seconds / max(watch.batches, 1):.6f} {where})")
 
 
 @contextmanager

@@ -158,17 +158,17 @@ def numbered_for(cfg: CfgNode, table: ClassTable) -> ClassTable:
     return table.apart() if contract_of(cfg).numbering == APART else table
 
 
-def register(registry: Any, made: Registered) -> Registered:
+def register(registry: Any, ours: Registered) -> Registered:
     """Put a class or function into one of Detectron2's registries under its own name, and return it.
 
     Where another one has that name already, it stays, and one line says so: a script may bring its own.
     """
-    name = made.__name__
+    name = ours.__name__
     if name not in registry:
-        registry.register(made)
-    elif (other := registry.get(name)) is not made:
+        registry.register(ours)
+    elif (other := registry.get(name)) is not ours:
         logger.warning("%s of %s is registered already: that one is used, not ours", name, other.__module__)
-    return made
+    return ours
 
 
 class TaskByTask(nn.Module):

@@ -108,7 +108,7 @@ class ImageModel(Contract):
 
 
 def output_size_of(model_input: dict, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) that is asked for; default: the image's own."""
+    """(height, width) of the results; default: the image's own."""
     return model_input.get("height", image_size[0]), model_input.get("width", image_size[1])
 
 
@@ -201,7 +201,7 @@ class Segmenter(ImageModel):
         return None if all(size == tuple(images.tensor.shape[-2:]) for size in sizes) else sizes
 
     def condition(self, batched_inputs: list[dict]) -> tuple[Tensor, ...]:  # noqa: ARG002  # for a subclass
-        """What the head is told of the batch beside its images, (B, ...) each: nothing."""
+        """What the head takes of the batch beside its images, (B, ...) each: nothing."""
         return ()
 
     def predict(self, images: Tensor, valid_sizes: list[tuple[int, int]] | None, *condition: Tensor) -> Any:

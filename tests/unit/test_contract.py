@@ -110,6 +110,27 @@ def test_default_threshold_is_the_configurations():
     assert [query.default_threshold(task, cfg) for task in TASKS] == [0.0, 0.3, 0.8]
 
 
+def test_texts_per_image_are_the_queries_less_those_of_learned_texts():
+    cfg = config("OneFormer")
+    cfg.MODEL.ONEFORMER.NUM_QUERIES, cfg.MODEL.ONEFORMER.TEXT_ENCODER.NUM_CONTEXT = 150, 16
+    assert contract_of(cfg).texts_per_image(cfg) == 134 and Contract.texts_per_image(cfg) == 0
+
+
+def test_learning_rate_factor_of_initial_queries_is_oneformers_alone():
+    cfg = config("OneFormer")
+    cfg.SOLVER.BACKBONE_MULTIPLIER, cfg.SOLVER.INITIAL_QUERIES_MULTIPLIER = 0.1, 0.5
+    names = ["backbone.a.weight", "head.task_mlp.bias", "head.weight", "backbone.task_mlp.bias"]
+    assert [contract_of(cfg).learning_rate_factor(name, cfg) for name in names] == [0.1, 0.5, 1.0, 0.1]
+    assert [Contract.learning_rate_factor(name, cfg) for name in names] == [0.1, 1.0, 1.0, 0.1]
+
+
+def test_class_heads_name_what_each_number_counts():
+    heads = {
+        name: contract_of(cfg).class_heads(cfg) for name, cfg in ((n, config(n)) for n in ("MaskRCNN", "MaskFormer"))
+    }
+    assert heads == {"MaskRCNN": {"ROI_HEADS": "things"}, "MaskFormer": {"MASK_CLASSIFIER": "all"}}
+
+
 # A model that answers nothing.
 
 

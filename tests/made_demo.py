@@ -14,9 +14,13 @@ class MadePredictor:
     """Left half dog 0.9, right half cat 0.4, in every task that the configuration switches on."""
 
     classes = None
+    channels = "RGB"
 
     def __init__(self, cfg: CfgNode) -> None:
         self.tasks = cfg.MODEL.MASK_CLASSIFIER
+
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        return image[:, :, :3]
 
     def __call__(self, images: np.ndarray | list[np.ndarray], *, threshold: float | None = None) -> dict | list[dict]:
         if isinstance(images, list):

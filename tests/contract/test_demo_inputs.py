@@ -89,6 +89,21 @@ def test_images_reach_the_model_in_batches(demo, folder, tmp_path, monkeypatch):
     assert Batched.batches == [2] and len(names(tmp_path / "out")) == 2
 
 
+class FourChannels(MadePredictor):
+    channels = "RGBT"
+
+    def __call__(self, images, *, threshold=None):
+        assert all(image.shape[2] == 4 for image in images)
+        return super().__call__(images, threshold=threshold)
+
+
+def test_images_of_four_channels_are_drawn_in_their_colors(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.m, "Predictor", FourChannels)
+    Image.fromarray(np.full((*SIZE, 4), 90, np.uint8)).save(tmp_path / "a.png")
+    assert run(demo, [tmp_path / "a.png"], tmp_path / "out", "--task", "semantic", "--max-size", "30") == 0
+    assert Image.open(tmp_path / "out" / "a_semantic.png").mode == "RGB"
+
+
 def test_large_images_are_made_smaller_first(demo, folder, tmp_path):
     run(demo, [folder / "a.png"], tmp_path / "out", "--max-size", "30", "--save", "json", "--task", "panoptic")
     content = json.loads((tmp_path / "out" / "a.json").read_text())

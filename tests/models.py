@@ -15,6 +15,7 @@ from detectron2.structures import BitMasks, Instances
 
 from mask2former_ext import load_config
 from mask2former_ext.classes import ClassTable
+from mask2former_ext.config import import_own_files
 from mask2former_ext.contract import TASKS, contract_of, numbered_for
 from tests.places import ROOT
 
@@ -54,6 +55,12 @@ def config_of(path: Path, **changes: object) -> CfgNode:
         cfg.MODEL[section].NUM_CLASSES = NUM_OF[counted]
     model.choose_tasks(cfg, TASKS)
     return cfg
+
+
+def outside(path: Path) -> CfgNode:
+    """`config_of` a yaml whose model stands in the Python file beside it, which is no part of the package."""
+    import_own_files([str(path.with_suffix(".py"))])
+    return config_of(path)
 
 
 RESNET = {
@@ -106,6 +113,7 @@ MODELS: dict[str, Callable[[], CfgNode]] = {
     "mask_rcnn_resnet": lambda: tiny("mask_rcnn", **RESNET_FPN),
     "faster_rcnn": lambda: tiny("mask_rcnn", MODEL__MASK_ON=False),
     "panoptic_fpn": lambda: tiny("panoptic_fpn"),
+    "my_model": lambda: outside(ROOT / "docs/examples/my_model.yaml"),
     "panoptic_fpn_uncombined": lambda: tiny("panoptic_fpn", MODEL__PANOPTIC_FPN__COMBINE__ENABLED=False),
 }
 

@@ -37,7 +37,7 @@ every_panoptic_model = pytest.mark.parametrize("name", rows_that_answer("panopti
 
 def test_every_registered_model_has_a_row():
     ours = {name for name, model in META_ARCH_REGISTRY if model.__module__.startswith("mask2former_ext.")}
-    assert {make().MODEL.META_ARCHITECTURE for make in MODELS.values()} == ours
+    assert sorted(ours - {make().MODEL.META_ARCHITECTURE for make in MODELS.values()}) == []
 
 
 @every_model

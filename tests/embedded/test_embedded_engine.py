@@ -29,6 +29,7 @@ from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
+from tests.configs import solver_config
 from tests.places import EMBEDDED, ROOT
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="processes without a GPU are tested")
@@ -89,12 +90,6 @@ class Recorder(HookBase):
 def simple_trainer(model: nn.Module | None = None, momentum: float = 0.0) -> SimpleTrainer:
     model = model or Regression()
     return SimpleTrainer(model, SameBatch(), torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum))
-
-
-def solver_config(**keys) -> CfgNode:
-    cfg = get_cfg()
-    cfg.SOLVER.merge_from_other_cfg(CfgNode(keys))
-    return cfg
 
 
 def run_config(tmp_path: Path, iterations: int) -> CfgNode:

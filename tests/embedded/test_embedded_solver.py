@@ -7,8 +7,9 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.solver import build_lr_scheduler, build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
-from test_embedded_engine import solver_config
 from torch import nn
+
+from tests.configs import solver_config
 
 
 def learning_rates(iterations: int, **keys) -> list[float]:

@@ -8,12 +8,12 @@ import warnings
 
 import pytest
 import torch
-from reference import slow_multi_scale_deformable_attention
 from torch import nn
 
 from mask2former_ext.layers.deformable_attention import MultiScaleDeformableAttention, multi_scale_deformable_attention
 from mask2former_ext.layers.deformable_attention.cpu import backward_by_embedding_bag, forward_by_embedding_bag
 from mask2former_ext.layers.deformable_attention.reference import backward_by_grid_sample, forward_by_grid_sample
+from tests.reference import slow_multi_scale_deformable_attention
 
 LEVELS = [(5, 3), (2, 7), (1, 1)]
 KERNELS = [forward_by_embedding_bag, forward_by_grid_sample]

@@ -20,145 +20,28 @@ from mask2former_ext.data.targets.masks import encode_mask
 from mask2former_ext.distributed import leave_process_group
 from mask2former_ext.evaluation.build import build_evaluator
 from mask2former_ext.evaluation.evaluators import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
-
-CATEGORIES = [(2, "grass", 0), (4, "dog", 1), (7, "sky", 0), (9, "cat", 1)]
-CLASS_OF_ID = {category: k for k, (category, _, _) in enumerate(CATEGORIES)}
-THING_OF_ID = {4: 1, 9: 3}
-NAMES = [name for _, name, _ in CATEGORIES]
-SIZE = (40, 60)
-
-
-def truth_of(number: int) -> tuple[np.ndarray, list[dict]]:
-    """Sky above grass, with a dog and, in image 1, a cat; a strip of void at the left edge."""
-    ids = np.full(SIZE, 70000)
-    ids[20:] = 20000
-    ids[10:30, 10:30] = 400
-    if number == 1:
-        ids[25:39, 35:55] = 900
-    ids[:, :3] = 0
-    category = {70000: 7, 20000: 2, 400: 4, 900: 9}
-    return ids, [{"id": i, "category_id": category[i], "iscrowd": 0} for i in np.unique(ids).tolist() if i]
-
-
-def rgb(ids: np.ndarray) -> np.ndarray:
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-
-
-def write_panoptic(folder: Path) -> dict:
-    """The metadata of a panoptic json and PNGs, written in `folder`."""
-    annotations = []
-    for number in (0, 1):
-        ids, segments = truth_of(number)
-        Image.fromarray(rgb(ids)).save(folder / f"{number}.png")
-        annotations.append({"image_id": number, "file_name": f"{number}.png", "segments_info": segments})
-    categories = [{"id": i, "name": name, "isthing": isthing} for i, name, isthing in CATEGORIES]
-    (folder / "panoptic.json").write_text(json.dumps({"annotations": annotations, "categories": categories}))
-    return {"panoptic_json": str(folder / "panoptic.json"), "panoptic_root": str(folder)}
-
-
-def write_instances(folder: Path, first_image_id: int = 0) -> dict:
-    """The metadata of an instances json that lists all four classes, as some data sets do."""
-    annotations = []
-    for number in (0, 1):
-        ids, segments = truth_of(number)
-        for segment in segments:
-            mask = ids == segment["id"]
-            rest = {"bbox": box_of(mask), "area": int(mask.sum()), "segmentation": encode_mask(mask), "iscrowd": 0}
-            where = {"id": len(annotations) + 1, "image_id": first_image_id + number}
-            annotations.append({**where, "category_id": segment["category_id"], **rest})
-    images = [{"id": first_image_id + n, "file_name": f"{n}.jpg", "height": SIZE[0], "width": SIZE[1]} for n in (0, 1)]
-    categories = [{"id": i, "name": name} for i, name, _ in CATEGORIES]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "instances.json").write_text(json.dumps(content))
-    return {"json_file": str(folder / "instances.json")}
-
-
-def write_semantic(folder: Path) -> list[dict]:
-    """The record entries of semantic label files."""
-    for number in (0, 1):
-        Image.fromarray(class_map(number)).save(folder / f"{number}_labels.png")
-    return [{"sem_seg_file_name": str(folder / f"{number}_labels.png")} for number in (0, 1)]
-
-
-def class_map(number: int) -> np.ndarray:
-    ids, segments = truth_of(number)
-    labels = np.full(SIZE, 255, dtype=np.uint8)
-    for segment in segments:
-        labels[ids == segment["id"]] = CLASS_OF_ID[segment["category_id"]]
-    return labels
-
-
-def box_of(mask: np.ndarray) -> list[int]:
-    ys, xs = np.nonzero(mask)
-    return [int(v) for v in (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1)]
-
-
-def perfect_output(number: int) -> dict:
-    """What a model says that is right everywhere, in the form that models promise."""
-    ids, segments = truth_of(number)
-    small = {i: n for n, i in enumerate(np.unique(ids).tolist())}
-    things = [s for s in segments if s["category_id"] in THING_OF_ID]
-    masks = np.stack([ids == s["id"] for s in things])
-    boxes = torch.tensor([box_of(mask) for mask in masks], dtype=torch.float32)
-    boxes[:, 2:] += boxes[:, :2]
-    instances = Instances(SIZE, pred_boxes=Boxes(boxes), pred_masks=torch.from_numpy(masks))
-    instances.pred_classes = torch.tensor([THING_OF_ID[s["category_id"]] for s in things])
-    instances.scores = torch.full((len(things),), 0.9)
-    labels = torch.from_numpy(class_map(number)).long()
-    return {
-        "panoptic_seg": (
-            torch.from_numpy(np.vectorize(small.get)(ids)).int(),
-            [
-                {
-                    "id": small[s["id"]],
-                    "category_id": CLASS_OF_ID[s["category_id"]],
-                    "isthing": s["category_id"] in THING_OF_ID,
-                }
-                for s in segments
-            ],
-        ),
-        "instances": instances,
-        "sem_seg": torch.nn.functional.one_hot(labels.where(labels != 255, 0), 4).permute(2, 0, 1).float(),
-    }
-
-
-def inputs_of(number: int) -> dict:
-    return {"file_name": f"/images/{number}.jpg", "image_id": number, "height": SIZE[0], "width": SIZE[1]}
-
-
-@pytest.fixture
-def register():
-    """Register "made" with the given metadata and record entries; forget it after the test."""
-
-    def _register(metadata: dict, entries: list[dict] | None = None) -> str:
-        records = [{**inputs_of(n), **(entries[n] if entries else {})} for n in (0, 1)]
-        DatasetCatalog.register("made", lambda: records)
-        known = {
-            "thing_classes": ["dog", "cat"],
-            "stuff_classes": NAMES,
-            "thing_dataset_id_to_contiguous_id": THING_OF_ID,
-            "stuff_dataset_id_to_contiguous_id": CLASS_OF_ID,
-            "ignore_label": 255,
-        }
-        MetadataCatalog.get("made").set(**{**known, **metadata})
-        return "made"
-
-    yield _register
-    DatasetCatalog.pop("made", None)
-    MetadataCatalog.pop("made", None)
+from tests.two_images import (
+    CLASS_OF_ID,
+    HEADLINES,
+    NAMES,
+    SIZE,
+    THING_OF_ID,
+    box_of,
+    evaluate,
+    inputs_of,
+    perfect_output,
+    rgb,
+    truth_of,
+    write_instances,
+    write_panoptic,
+    write_semantic,
+)
 
 
 def config(panoptic: bool = True, instance: bool = True, semantic: bool = True) -> CfgNode:
     tasks = {"PANOPTIC_ON": panoptic, "INSTANCE_ON": instance, "SEMANTIC_ON": semantic}
     model = {"META_ARCHITECTURE": "Mask2Former", "MASK_CLASSIFIER": tasks}
     return CfgNode({"MODEL": model, "TEST": {"DETECTIONS_PER_IMAGE": 100}})
-
-
-def evaluate(evaluator: object, outputs: list[dict] | None = None) -> dict:
-    evaluator.reset()
-    for number, output in enumerate(outputs or [perfect_output(0), perfect_output(1)]):
-        evaluator.process([inputs_of(number)], [output])
-    return evaluator.evaluate()
 
 
 def test_panoptic_data_gives_every_metric_and_a_perfect_prediction_100(register, tmp_path):
@@ -168,16 +51,6 @@ def test_panoptic_data_gives_every_metric_and_a_perfect_prediction_100(register,
     assert figures == pytest.approx([100.0] * len(HEADLINES))
 
 
-HEADLINES = [
-    ("panoptic_seg", "PQ"),
-    ("panoptic_seg", "PQ_th"),
-    ("panoptic_seg", "PQ_st"),
-    ("bbox", "AP"),
-    ("segm", "AP"),
-    ("segm", "AP-cat"),
-    ("sem_seg", "mIoU"),
-    ("sem_seg", "IoU-sky"),
-]
 
 
 def test_only_tasks_that_are_on_are_scored(register, tmp_path):

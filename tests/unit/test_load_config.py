@@ -8,32 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from detectron2.config import get_cfg
 
-from mask2former_ext.config import add_config, load_config
+from mask2former_ext.config import load_config
 from mask2former_ext.interop.config_keys import get_key, leaves
 from mask2former_ext.safe_reading.yaml_files import evaluate_comprehension, read_yaml
+from tests.configs import UPSTREAM, defaults
 from tests.places import SHARED
 
-UPSTREAM = """
-MODEL:
-  META_ARCHITECTURE: MaskFormer
-  SEM_SEG_HEAD: {NAME: MaskFormerHead, PIXEL_DECODER_NAME: MSDeformAttnPixelDecoder, NUM_CLASSES: 7, CONVS_DIM: 64}
-  MASK_FORMER:
-    TRANSFORMER_DECODER_NAME: MultiScaleMaskedTransformerDecoder
-    TRANSFORMER_IN_FEATURE: multi_scale_pixel_decoder
-    DEC_LAYERS: 10
-    DIM_FEEDFORWARD: 512
-    DICE_WEIGHT: 5
-INPUT: {DATASET_MAPPER_NAME: mask_former_semantic, SIZE_DIVISIBILITY: 512}
-"""
 PARITY = sorted((SHARED / "fixtures" / "parity").glob("*/config.yaml"))
-
-
-def defaults():
-    cfg = get_cfg()
-    add_config(cfg)
-    return cfg
 
 
 # ----------------------------------------------------------------------------------------------------------- reading

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import MeanColorSegmenter, slow_panoptic_quality
 
 from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
+from tests.reference import MeanColorSegmenter, slow_panoptic_quality
 
 THING, OTHER_THING, STUFF = 1, 2, 7
 IS_THING = {THING: True, OTHER_THING: True, STUFF: False}

@@ -1,6 +1,6 @@
 """Scores of models that number things (dog 0, cat 1) and stuff (grass 1, sky 2) apart, or that give boxes alone.
 
-The data are those of test_evaluators.py, whose classes are numbered together: grass 0, dog 1, sky 2, cat 3.
+The data are those of tests/two_images.py, whose classes are numbered together: grass 0, dog 1, sky 2, cat 3.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_evaluators
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
-from test_evaluators import (
+
+from mask2former_ext import add_config
+from mask2former_ext.classes import to_metadata
+from mask2former_ext.data.targets.separated import separate
+from mask2former_ext.engine.trainer import results_table
+from mask2former_ext.evaluation.build import build_evaluator
+from mask2former_ext.evaluation.evaluators import InstanceEvaluator
+from tests.two_images import (
     HEADLINES,
     class_map,
     evaluate,
@@ -24,14 +30,6 @@ from test_evaluators import (
     write_semantic,
 )
 
-from mask2former_ext import add_config
-from mask2former_ext.classes import to_metadata
-from mask2former_ext.data.targets.separated import separate
-from mask2former_ext.engine.trainer import results_table
-from mask2former_ext.evaluation.build import build_evaluator
-from mask2former_ext.evaluation.evaluators import InstanceEvaluator
-
-register = test_evaluators.register
 THING_OF, LABEL_OF = {1: 0, 3: 1}, {0: 1, 1: 0, 2: 2, 3: 0}
 AP = {"AP": 1.0, "AP50": 2.0, "AP75": 3.0, "APs": 4.0, "APm": 5.0, "APl": 6.0}
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from reference import MeanColorSegmenter
 
 from mask2former_ext.data.image_io import read_labels, read_panoptic
 from mask2former_ext.data.sets.shapes import CATEGORIES, DIFFICULTIES, ID_OF, draw_scene
 from mask2former_ext.data.sets.shapes_files import Recipe, label_pictures, make_shapes
 from mask2former_ext.data.targets.masks import panoptic_ids, segmentation_mask
 from mask2former_ext.evaluation.panoptic_quality import PanopticQuality
+from tests.reference import MeanColorSegmenter
 
 SMALL = Recipe(train=12, val=4, height=48, width=64, seed=3)
 CONTIGUOUS = {category["id"]: index for index, category in enumerate(CATEGORIES)}

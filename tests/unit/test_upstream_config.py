@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from detectron2.config import get_cfg
-from test_load_config import UPSTREAM, defaults
 
 from mask2former_ext.config import load_config
 from mask2former_ext.interop.config_keys import get_key, leaves
 from mask2former_ext.interop.upstream_config import upstream_keys
 from mask2former_ext.interop.upstream_tables import TABLES
+from tests.configs import UPSTREAM, defaults
 
 
 def test_decoder_layers_are_counted_truly(write_yaml):

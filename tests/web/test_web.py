@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
-from web_server import MadePredictor, picture, served, upload
+
+from tests.web_server import MadePredictor, picture, served, upload
 
 pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
 MAX_BYTES = 100_000

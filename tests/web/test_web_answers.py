@@ -14,7 +14,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from web_server import SIZE, MadePredictor, clip, picture, upload
+
+from tests.web_server import SIZE, MadePredictor, clip, picture, upload
 
 
 @pytest.fixture

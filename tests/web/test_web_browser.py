@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from web_server import MadePredictor, clip, picture, served
+
+from tests.web_server import MadePredictor, clip, picture, served
 
 pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra `browser`)")

@@ -98,7 +98,7 @@ def banner(cfg: CfgNode, eval_only: bool) -> str:
 
 
 def _taught_tasks(cfg: CfgNode) -> dict[str, str]:
-    """Of each training set, how often each of several tasks is drawn, and which are left out for want of truth."""
+    """Of each training set, how often each of several tasks is drawn, and which have no truth and are left out."""
     kind, lines = target_kind(cfg), []
     if len(kind.tasks) < 2:
         return {}

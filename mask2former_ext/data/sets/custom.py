@@ -78,7 +78,7 @@ class CustomDataset:
 def register_custom(cfg: CfgNode, *, required: bool = True) -> None:
     """Register every entry of cfg.DATASETS.CUSTOM. Again with the same entries, nothing happens.
 
-    Reads the json files for their categories; the records are read when the data set is first asked for.
+    Reads the json files for their categories; the records are read on first use of the data set.
     Unless `required`, an entry whose json is not there is left out, with a line in the log.
     Raises ValueError naming the entry, its value and the rule.
     """

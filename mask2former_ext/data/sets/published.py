@@ -2,7 +2,7 @@
 
 Of a data set that is registered here a `ClassTable` is the truth: Detectron2's Metadata is filled from it and holds it.
 
-Nothing happens at import, and no file of a data set is read before its records are asked for.
+Nothing happens at import, and no file of a data set is read before its records are.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _register_panoptic(
 
 
 def _load_panoptic(paths: Mapping[str, str], classes: ClassTable, semantic_root: str) -> list[dict[str, Any]]:
-    # The label files say what the panoptic PNGs say too; whoever did not make them can do without.
+    # The label files repeat what the panoptic PNGs hold. A data set without them will do.
     return panoptic_records(
         paths["panoptic_json"],
         paths["image_root"],

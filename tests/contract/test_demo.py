@@ -82,13 +82,8 @@ def test_what_failed_before_the_end_is_told_at_the_end(demo, folder, tmp_path, c
     assert "a.png" in first and "b_panoptic.png" in last
 
 
-class MadeDetector:
+class MadeDetector(MadePredictor):
     """A box of a dog 0.9 and one of a cat 0.4, without masks."""
-
-    classes = None
-
-    def __init__(self, cfg: CfgNode) -> None:
-        pass
 
     def __call__(self, images: list[np.ndarray], *, threshold: float | None) -> list[dict]:  # noqa: ARG002
         fields = {"scores": torch.tensor([0.9, 0.4]), "pred_classes": torch.tensor([0, 1])}

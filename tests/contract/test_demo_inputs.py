@@ -93,7 +93,7 @@ class FourChannels(MadePredictor):
     channels = "RGBT"
 
     def __call__(self, images, *, threshold=None):
-        assert all(image.shape[2] == 4 for image in images)
+        assert all(image.shape[2] == 4 for image in (images if isinstance(images, list) else [images]))
         return super().__call__(images, threshold=threshold)
 
 

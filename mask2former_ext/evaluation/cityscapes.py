@@ -19,6 +19,8 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from mask2former_ext.classes import from_metadata
+
 _IMAGE, _TRUTH = "_leftImg8bit", "_gtFine_"  # how the names of a picture and of its truth go on
 
 
@@ -110,13 +112,15 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Takes "file_name" of the inputs and "instances" of the outputs: pred_classes, scores, pred_masks."""
+        classes = from_metadata(self._metadata, unnumbered="things")
+        assert classes is not None, f"data set {self._metadata.name} names no classes"
         for image, output in zip(inputs, outputs, strict=True):
             stem, lines = Path(image["file_name"]).stem, []
             if "instances" in output:
                 found = output["instances"].to("cpu")
                 columns = found.pred_classes.tolist(), found.scores.tolist(), found.pred_masks
                 for number, (k, score, mask) in enumerate(zip(*columns, strict=True)):
-                    name = self._metadata.thing_classes[k]
+                    name = classes.name(k, is_thing=True)
                     file_name = f"{stem}_{number}_{name}.png"
                     Image.fromarray(np.asarray(mask, dtype=np.uint8) * 255).save(self._folder / file_name)
                     lines.append(f"{file_name} {self._labels.name2label[name].id} {score}\n")

@@ -22,7 +22,7 @@ def load_image_into_numpy_array(filename: str, dtype: DTypeLike | None = None) -
 
 
 class SemSegEvaluator(SemanticEvaluator):
-    """"sem_seg": mIoU, fwIoU, mACC, pACC, IoU-<class>, ACC-<class>, in percent; nan for a class without truth."""
+    """ "sem_seg": mIoU, fwIoU, mACC, pACC, IoU-<class>, ACC-<class>, in percent; nan for a class without truth."""
 
     def __init__(
         self,

@@ -11,13 +11,17 @@ import numpy as np
 import pycocotools.mask as mask_util
 import torch
 from detectron2._left_out import left_out_message
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances, PolygonMasks, polygons_to_bitmask
 from detectron2.utils.colormap import random_color
 from detectron2.utils.file_io import PathManager
-from PIL import Image, ImageColor
+from PIL import Image
 
-_LETTERS = dict(zip("rgbcmykw", "red lime blue cyan magenta yellow black white".split(), strict=True))
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+from mask2former_ext.classes import from_metadata
+from mask2former_ext.data.targets.masks import panoptic_ids
+from mask2former_ext.inference import marks
+from mask2former_ext.inference.drawing import UNLABELED, draw_instances, draw_panoptic, draw_semantic
 
 
 @unique
@@ -27,14 +31,6 @@ class ColorMode(Enum):
     IMAGE = 0
     SEGMENTATION = 1
     IMAGE_BW = 2
-
-
-def _rgb(color: Any) -> tuple[int, int, int]:
-    """A color's name, letter or hex code, or three numbers in [0, 1] -> three in 0..255."""
-    if isinstance(color, str):
-        return ImageColor.getrgb(_LETTERS.get(color, color))[:3]
-    red, green, blue = (int(round(255 * float(part))) for part in color[:3])
-    return red, green, blue
 
 
 def _create_text_labels(
@@ -109,8 +105,6 @@ class Visualizer:
         scale: float = 1.0,
         instance_mode: ColorMode = ColorMode.IMAGE,
     ) -> None:
-        from detectron2.data import MetadataCatalog
-
         self.img = np.asarray(img_rgb).clip(0, 255).astype(np.uint8)
         self.metadata = MetadataCatalog.get("__nonexist__") if metadata is None else metadata
         self._instance_mode = instance_mode
@@ -133,33 +127,19 @@ class Visualizer:
 
     def draw_instance_predictions(self, predictions: Instances) -> VisImage:
         """Instances with pred_classes, scores, and pred_masks or pred_boxes, whatever their scores."""
-        from mask2former_ext.classes import from_metadata
-        from mask2former_ext.inference.drawing import draw_instances
-
         fields = dict(predictions.get_fields())
         if "pred_boxes" in fields:
             fields["pred_boxes"] = Boxes(_corners(fields["pred_boxes"]))
         found = Instances(predictions.image_size, **fields)
         color_by = "class" if self._instance_mode == ColorMode.SEGMENTATION else "instance"
-        return self._show(
-            draw_instances(
-                self._background(),
-                found,
-                from_metadata(self.metadata),
-                min_score=float("-inf"),
-                color_by=color_by,
-                keep_size=True,
-            )
-        )
+        options: dict[str, Any] = {"min_score": float("-inf"), "color_by": color_by, "keep_size": True}
+        return self._show(draw_instances(self._background(), found, from_metadata(self.metadata), **options))
 
     def draw_sem_seg(
         self, sem_seg: torch.Tensor | np.ndarray, area_threshold: int | None = None, alpha: float = 0.8
     ) -> VisImage:
         """(H, W) of classes. Numbers that are no class (the ignored label), and classes of fewer pixels than
         `area_threshold`, stay uncolored."""
-        from mask2former_ext.classes import from_metadata
-        from mask2former_ext.inference.drawing import UNLABELED, draw_semantic
-
         classes = np.asarray(torch.as_tensor(sem_seg).cpu()).astype(np.int64)
         num_classes = len(self.metadata.get("stuff_classes") or []) or classes.max() + 1
         classes[(classes >= num_classes) | (classes == self.metadata.get("ignore_label"))] = UNLABELED
@@ -177,9 +157,6 @@ class Visualizer:
     ) -> VisImage:
         """Segment ids (H, W) and what is known of each segment; None: ids are class x label_divisor + number, -1 void.
         Segments of fewer pixels than `area_threshold` stay uncolored."""
-        from mask2former_ext.classes import from_metadata
-        from mask2former_ext.inference.drawing import draw_panoptic
-
         ids = np.asarray(torch.as_tensor(panoptic_seg).cpu()).astype(np.int64)
         if segments_info is None:
             divisor, ids = self.metadata.label_divisor, ids + 1
@@ -196,41 +173,26 @@ class Visualizer:
 
     def draw_dataset_dict(self, dic: dict[str, Any]) -> VisImage:
         """The truth of a record: its annotations, else its panoptic segments, else its label image."""
-        from detectron2.data.detection_utils import read_image
-
         if dic.get("annotations"):
             return self._draw_annotations(dic["annotations"])
         if "pan_seg" in dic or "pan_seg_file_name" in dic:
-            ids = dic.get("pan_seg")
-            if ids is None:
-                from mask2former_ext.data.targets.masks import panoptic_ids
-
-                ids = panoptic_ids(read_image(dic["pan_seg_file_name"], "RGB"))
+            ids = dic["pan_seg"] if "pan_seg" in dic else panoptic_ids(read_image(dic["pan_seg_file_name"], "RGB"))
             return self.draw_panoptic_seg(ids, dic["segments_info"], area_threshold=0, alpha=0.5)
         if "sem_seg" in dic or "sem_seg_file_name" in dic:
-            labels = dic.get("sem_seg")
-            if labels is None:
-                labels = read_image(dic["sem_seg_file_name"], "L")[:, :, 0]
+            labels = dic["sem_seg"] if "sem_seg" in dic else read_image(dic["sem_seg_file_name"], "L")[:, :, 0]
             return self.draw_sem_seg(labels, area_threshold=0, alpha=0.5)
         return self.output
 
     def _draw_annotations(self, annotations: list[dict[str, Any]]) -> VisImage:
-        boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations if "bbox" in a]
         categories = [a["category_id"] for a in annotations]
-        names, crowds = self.metadata.get("thing_classes"), [bool(a.get("iscrowd", 0)) for a in annotations]
-        with_masks = all("segmentation" in a for a in annotations)
+        crowds, names = [bool(a.get("iscrowd", 0)) for a in annotations], self.metadata.get("thing_classes")
+        colors = self.metadata.get("thing_colors") if self._instance_mode == ColorMode.SEGMENTATION else None
         return self.overlay_instances(
-            boxes=[box[:4] for box in boxes] if len(boxes) == len(annotations) else None,
-            masks=[a["segmentation"] for a in annotations] if with_masks else None,
+            boxes=[BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations],
+            masks=[a["segmentation"] for a in annotations] if "segmentation" in annotations[0] else None,
             labels=_create_text_labels(categories, None, names, crowds),
-            assigned_colors=self._class_colors(categories),
+            assigned_colors=colors and [np.divide(colors[k], 255) for k in categories],
         )
-
-    def _class_colors(self, categories: list[int]) -> list[Any] | None:
-        table = self.metadata.get("thing_colors")
-        if self._instance_mode != ColorMode.SEGMENTATION or not table:
-            return None
-        return [[part / 255 for part in table[k]] for k in categories]
 
     def overlay_instances(
         self,
@@ -249,38 +211,26 @@ class Visualizer:
         parts = None if masks is None else self._masks(masks)
         given = {len(x) for x in (corners, parts, labels, assigned_colors) if x is not None}
         assert len(given) <= 1, f"boxes, masks, labels and colors of {sorted(given)} objects"
-        count = given.pop() if given else 0
+        count = given.pop() if given and (corners is not None or parts is not None) else 0
         colors = assigned_colors or [random_color(rgb=True, maximum=1) for _ in range(count)]
-        sizes = parts and [part.area() for part in parts]
+        sizes = [part.area() for part in parts or ()]
         if corners is not None:
             sizes = np.prod(corners[:, 2:] - corners[:, :2], axis=1).tolist()
-        for place in sorted(range(count), key=lambda i: -sizes[i]) if sizes else range(0):
-            text = None if labels is None else labels[place]
+        for place in sorted(range(count), key=lambda i: -sizes[i]):
+            text, color = labels[place] if labels else None, colors[place]
             if parts is not None:
-                self.draw_binary_mask(
-                    parts[place].mask,
-                    colors[place],
-                    text=None if corners is not None else text,
-                    alpha=alpha,
-                    area_threshold=0,
-                )
+                inside = text if corners is None else None
+                self.draw_binary_mask(parts[place].mask, color, text=inside, alpha=alpha, area_threshold=0)
             if corners is not None:
-                self.draw_box(corners[place], edge_color=colors[place])
+                self.draw_box(corners[place], edge_color=color)
                 if text:
-                    self.draw_text(text, corners[place][:2], color=colors[place], horizontal_alignment="left")
+                    self.draw_text(text, corners[place][:2], color=color, horizontal_alignment="left")
         return self.output
 
     def _masks(self, masks: Any) -> list[GenericMask]:
-        if isinstance(masks, PolygonMasks):
-            masks = masks.polygons
-        tensors = getattr(masks, "tensor", masks)
-        if isinstance(tensors, torch.Tensor):
-            masks = tensors.cpu().numpy()
+        masks = masks.polygons if isinstance(masks, PolygonMasks) else getattr(masks, "tensor", masks)
+        masks = masks.cpu().numpy() if isinstance(masks, torch.Tensor) else masks
         return [part if isinstance(part, GenericMask) else GenericMask(part, *self.img.shape[:2]) for part in masks]
-
-    def _factor(self) -> float:
-        """How much larger the picture drawn on is than the image."""
-        return self.output.img.shape[1] / self.img.shape[1]
 
     def draw_binary_mask(
         self,
@@ -292,35 +242,23 @@ class Visualizer:
         alpha: float = 0.5,
         area_threshold: int = 10,
     ) -> VisImage:
-        """Mix `color` into the pixels of a mask (H, W) but for parts of fewer pixels than `area_threshold`; `text` is
-        written into its largest part."""
+        """Mix `color` into the pixels of a mask (H, W) but for parts of fewer pixels than `area_threshold`."""
         mask = np.asarray(binary_mask).astype(np.uint8)
-        color = random_color(rgb=True, maximum=1) if color is None else color
         _, parts, facts, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        areas = np.where(np.arange(len(facts)) > 0, facts[:, cv2.CC_STAT_AREA], -1)
-        mask = mask * (areas >= area_threshold)[parts]
-        self.draw_soft_mask(mask, color, alpha=alpha)
+        mask = mask * (facts[:, cv2.CC_STAT_AREA] >= area_threshold)[parts]
         if edge_color is not None:
-            for outline in GenericMask(mask, *mask.shape).polygons:
-                self._outline(outline.reshape(-1, 2), edge_color)
-        if text and len(areas) > 1:
-            y, x = np.median(np.argwhere(parts == areas.argmax()), axis=0)
-            self.draw_text(text, (x, y), color=color)
-        return self.output
+            for polygon in GenericMask(mask, *mask.shape).polygons:
+                marks.outline(self.output.img, polygon.reshape(-1, 2) * self._scale, edge_color)
+        return self.draw_soft_mask(mask, color, text=text, alpha=alpha)
 
     def draw_soft_mask(
         self, soft_mask: np.ndarray, color: Any = None, *, text: str | None = None, alpha: float = 0.5
     ) -> VisImage:
-        """Mix `color` into the picture by `alpha` times a mask (H, W) of values in [0, 1]."""
-        picture = self.output.img
-        color = random_color(rgb=True, maximum=1) if color is None else color
-        weights = np.asarray(soft_mask, dtype=np.float32)
-        width, height = picture.shape[1], round(self.img.shape[0] * self._factor())
-        weights = alpha * cv2.resize(weights, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
-        part = picture[:height]
-        part[:] = np.rint(part * (1 - weights) + np.array(_rgb(color)) * weights).astype(np.uint8)
-        if text and soft_mask.any():
-            y, x = np.median(np.argwhere(np.asarray(soft_mask) > 0.5 * np.max(soft_mask)), axis=0)
+        """Mix `color` into the picture by `alpha` times a mask (H, W) of values in [0, 1]; `text` stands amid it."""
+        color, weights = random_color(rgb=True, maximum=1) if color is None else color, np.asarray(soft_mask)
+        marks.mix(self.output.img, alpha * weights, color)
+        if text and weights.any():
+            y, x = np.median(np.argwhere(weights > 0.5 * weights.max()), axis=0)
             self.draw_text(text, (x, y), color=color)
         return self.output
 
@@ -328,23 +266,15 @@ class Visualizer:
         self, box_coord: Sequence[float], alpha: float = 0.5, edge_color: Any = "g", **_style: Any
     ) -> VisImage:
         """Outline a box (x0, y0, x1, y1)."""
-        x0, y0, x1, y1 = (float(part) for part in box_coord)
-        self._outline(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), edge_color, alpha)
+        x0, y0, x1, y1 = (float(part) * self._scale for part in box_coord)
+        marks.outline(self.output.img, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), edge_color, alpha)
         return self.output
 
     def draw_polygon(self, segment: np.ndarray, color: Any, edge_color: Any = None, alpha: float = 0.5) -> VisImage:
         """Fill a polygon (points, 2)."""
-        mask = polygons_to_bitmask([np.asarray(segment).reshape(-1)], *self.img.shape[:2])
-        self.draw_soft_mask(mask, color, alpha=alpha)
-        self._outline(np.asarray(segment), color if edge_color is None else edge_color)
+        self.draw_soft_mask(polygons_to_bitmask([np.ravel(segment)], *self.img.shape[:2]), color, alpha=alpha)
+        marks.outline(self.output.img, np.asarray(segment) * self._scale, edge_color or color)
         return self.output
-
-    def _outline(self, points: np.ndarray, color: Any, alpha: float = 1.0) -> None:
-        picture = self.output.img
-        width = max(1, round(min(picture.shape[:2]) / 300))
-        corners = [np.rint(points * self._factor()).astype(np.int32)]
-        drawn = cv2.polylines(picture.copy(), corners, True, _rgb(color), width)
-        cv2.addWeighted(drawn, alpha, picture, 1 - alpha, 0, dst=picture)
 
     def draw_text(
         self,
@@ -354,17 +284,11 @@ class Visualizer:
         font_size: float | None = None,
         color: Any = "g",
         horizontal_alignment: str = "center",
-        rotation: float = 0,  # noqa: ARG002  always upright
+        **_style: Any,
     ) -> VisImage:
-        """Write on a black ground; `position` (x, y) is the middle, left or right end of its upper edge."""
-        picture = self.output.img
-        size = (font_size or max(10.0, picture.shape[1] / 70)) / 30
-        (width, height), below = cv2.getTextSize(text, _FONT, size, 1)
-        x = position[0] * self._factor() - width * {"left": 0, "center": 0.5, "right": 1}[horizontal_alignment]
-        left, top = round(max(0.0, min(x, picture.shape[1] - width))), round(max(0.0, position[1] * self._factor()))
-        cv2.rectangle(picture, (left, top), (left + width, top + height + below), (0, 0, 0), -1)
-        bright = [max(part, 90) for part in _rgb(color)]
-        cv2.putText(picture, text, (left, top + height), _FONT, size, bright, 1, cv2.LINE_AA)
+        """Write upright; `position` (x, y) is the middle, left or right end of its upper edge."""
+        place = [part * self._scale for part in position]
+        marks.write(self.output.img, text, place, color, font_size, horizontal_alignment)
         return self.output
 
     def get_output(self) -> VisImage:

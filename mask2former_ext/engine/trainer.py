@@ -252,7 +252,7 @@ def _load_checkpoint(checkpointer: DetectionCheckpointer) -> None:
     Raises ValueError if it lacks a tensor of the model or a state, or holds a tensor in another shape.
     """
     path = checkpointer.get_checkpoint_file()
-    content = read_file(PathManager.get_local_path(path))
+    content = _read_checkpoint(path, checkpointer)
     report = load_weights(checkpointer.model, WeightFile(path, content))
     if report.missing or report.training_only or report.wrong_shape:
         raise ValueError(
@@ -263,6 +263,21 @@ def _load_checkpoint(checkpointer: DetectionCheckpointer) -> None:
         if name not in content:
             raise ValueError(f"--resume: {path} holds no '{name}', so it is no checkpoint of a training to go on with")
         part.load_state_dict(content[name])
+
+
+def _read_checkpoint(path: str, checkpointer: DetectionCheckpointer) -> Any:
+    """All that the file holds. Raises ValueError, naming the other checkpoints, if it is absent or damaged."""
+    local = PathManager.get_local_path(path)
+    try:
+        if not os.path.isfile(local):
+            raise ValueError(f"{checkpointer.save_dir}/last_checkpoint names {path!r}, which is no file")
+        return read_file(local)
+    except ValueError as error:
+        others = [os.path.basename(other) for other in checkpointer.get_all_checkpoint_files() if other != path]
+        raise ValueError(
+            f"--resume: {error}. To go on from another checkpoint, write its name into last_checkpoint: "
+            f"{', '.join(sorted(others)) or 'there is none'}"
+        ) from error
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict:

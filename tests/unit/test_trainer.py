@@ -68,6 +68,18 @@ def test_a_checkpoint_without_the_trainers_state_is_not_resumed(new_trainer, tmp
         new_trainer().resume_or_load(resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "last_checkpoint names '.*out/', which is no file"), ("model_final.pth", "model_final.pth: not a weight")],
+)
+def test_a_checkpoint_lost_to_a_full_disk_is_named_with_the_others(new_trainer, tmp_path, name, message):
+    new_trainer("SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 1).train()
+    (tmp_path / "out" / "last_checkpoint").write_text(name)
+    (tmp_path / "out" / "model_final.pth").write_bytes(b"cut off")
+    with pytest.raises(ValueError, match=f"--resume: .*{message}(.|\n)*write its name .*: model_0000000.pth"):
+        new_trainer().resume_or_load(resume=True)
+
+
 class Pupil(Mask2Former):
     """Counts the steps that it has seen, which no parameter or buffer holds."""
 

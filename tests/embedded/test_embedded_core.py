@@ -62,12 +62,23 @@ def test_the_embedded_defaults_are_the_real_ones_in_value_and_type():
     assert repr(CfgNode(yaml.load(text, Loader))) == repr(get_cfg())
 
 
+only_real = pytest.mark.skipif(EMBEDDED, reason="the embedded Detectron2 reads the newest version alone")
+
+
+@only_real
 def test_keys_of_version_1_get_their_names_of_version_2(tmp_path: Path):
     cfg = get_cfg()
     cfg.merge_from_file(write(tmp_path / "old.yaml", "MODEL: {WEIGHT: w.pkl, RPN: {ANCHOR_SIZES: [[8]]}}\n"))
     assert (cfg.MODEL.WEIGHTS, cfg.MODEL.ANCHOR_GENERATOR.SIZES, cfg.VERSION) == ("w.pkl", [[8]], 2)
 
 
+@only_embedded
+def test_an_older_version_says_the_install_line(tmp_path: Path):
+    with pytest.raises(ImportError, match="VERSION 1 .*pip install"):
+        get_cfg().merge_from_file(write(tmp_path / "old.yaml", "VERSION: 1\nMODEL: {WEIGHT: w.pkl}\n"))
+
+
+@only_real
 def test_downgrading_and_upgrading_give_the_config_back():
     assert upgrade_config(downgrade_config(get_cfg(), to_version=0)) == get_cfg()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
-from detectron2.data.datasets import load_coco_json, load_sem_seg, load_voc_instances, register_coco_instances
+from detectron2.data.datasets import load_coco_json, load_sem_seg, register_coco_instances
 from detectron2.data.datasets.cityscapes_panoptic import load_cityscapes_panoptic
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json, merge_to_panoptic
@@ -162,21 +162,14 @@ def test_a_later_cityscapes_polygon_covers_an_earlier_one(tmp_path: Path):
 
 
 @embedded_only
-@pytest.mark.parametrize("call", [utils.transform_proposals, lambda: DatasetCatalog.get("lvis_v1_val")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        utils.transform_proposals,
+        lambda: DatasetCatalog.get("lvis_v1_val"),
+        lambda: DatasetCatalog.get("voc_2007_val"),
+    ],
+)
 def test_what_is_left_out_says_how_to_install_the_real_one(call: Any):
     with pytest.raises(ImportError, match="pip install"):
         call()
-
-
-def test_pascal_voc_boxes_count_pixels_from_zero(tmp_path: Path):
-    for folder in ("Annotations", "ImageSets/Main"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "ImageSets/Main/val.txt").write_text("01\n02\n")
-    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>6</xmax><ymax>4</ymax></bndbox>"
-    size = "<size><width>6</width><height>4</height></size>"
-    for image_id in ("01", "02"):
-        content = f"<annotation>{size}<object><name>dog</name>{box}</object></annotation>"
-        (tmp_path / f"Annotations/{image_id}.xml").write_text(content)
-    records = load_voc_instances(str(tmp_path), "val", ["cat", "dog"])
-    assert [(r["image_id"], r["height"], r["width"]) for r in records] == [("01", 4, 6), ("02", 4, 6)]
-    assert records[0]["annotations"][0]["category_id"] == 1 and records[0]["annotations"][0]["bbox"] == [0, 1, 6, 4]

@@ -13,7 +13,7 @@ from mask2former_ext.config import load_config
 from mask2former_ext.interop.config_keys import get_key, leaves
 from mask2former_ext.safe_reading.yaml_files import evaluate_comprehension, read_yaml
 from tests.configs import UPSTREAM, defaults
-from tests.places import SHARED
+from tests.places import EMBEDDED, SHARED
 
 PARITY = sorted((SHARED / "fixtures" / "parity").glob("*/config.yaml"))
 
@@ -63,6 +63,7 @@ def test_a_dump_of_our_own_configuration_reads_back_the_same(write_yaml):
     assert yaml.safe_load(load_config(write_yaml(cfg.dump())).dump()) == yaml.safe_load(cfg.dump())
 
 
+@pytest.mark.skipif(EMBEDDED, reason="the embedded Detectron2 reads the newest version alone")
 def test_old_versions_are_upgraded_by_detectron2(write_yaml):
     # Version 1 called MODEL.WEIGHTS so: MODEL.WEIGHT.
     assert load_config(write_yaml("VERSION: 1\nMODEL: {WEIGHT: old.pkl}")).MODEL.WEIGHTS == "old.pkl"

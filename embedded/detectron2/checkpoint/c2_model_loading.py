@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os.path
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from tabulate import tabulate
 from torch import Tensor
 
 # Caffe2's names of ResNet and FPN parameters -> Detectron2's. In this order, on names with dots for underscores.
@@ -67,9 +66,8 @@ def align_and_update_state_dicts(
     Raises ValueError if a checkpoint name would serve two model names.
     """
     logger = logging.getLogger(__name__)
-    original = {name: name for name in ckpt_state_dict}
     if c2_conversion:
-        ckpt_state_dict, original = convert_c2_detectron_names(ckpt_state_dict)
+        ckpt_state_dict, _ = convert_c2_detectron_names(ckpt_state_dict)
 
     taken_by: dict[str, str] = {}
     for model_name in sorted(model_state_dict):
@@ -86,19 +84,5 @@ def align_and_update_state_dicts(
     if not taken_by:
         logger.warning("no name of the checkpoint fits the model")
         return dict(ckpt_state_dict)
-    logger.info("names of the checkpoint that fit the model:\n%s", _matches_table(taken_by, original))
+    logger.info("%d of %d names of the checkpoint fit the model", len(taken_by), len(ckpt_state_dict))
     return {taken_by.get(name, name): value for name, value in ckpt_state_dict.items()}
-
-
-def _matches_table(taken_by: Mapping[str, str], original: Mapping[str, str]) -> str:
-    """One row per module of the model: its name, the name in the file, how many tensors."""
-    modules: dict[str, list[str]] = {}
-    for name, model_name in taken_by.items():
-        modules.setdefault(model_name.rpartition(".")[0], []).append(original[name])
-    rows = [(module, _common_pattern(names), len(names)) for module, names in sorted(modules.items())]
-    return tabulate(rows, headers=["in the model", "in the checkpoint", "tensors"], tablefmt="pipe")
-
-
-def _common_pattern(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return names[0] if len(names) == 1 else _longest_common_prefix_str(names) + "*"

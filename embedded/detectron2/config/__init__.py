@@ -3,5 +3,4 @@
 from __future__ import annotations
 
 from detectron2.config.build import configurable
-from detectron2.config.compat import downgrade_config, upgrade_config
 from detectron2.config.node import CfgNode, get_cfg

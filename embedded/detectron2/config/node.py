@@ -1,4 +1,4 @@
-"""CfgNode: fvcore's, plus reading of files of older configuration versions. yaml is always read safely."""
+"""CfgNode: fvcore's, with yaml that is always read safely."""
 
 from __future__ import annotations
 
@@ -45,28 +45,16 @@ class CfgNode(_CfgNode):
         return super().load_yaml_with_base(filename, allow_unsafe=False)
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
-        """Merge a yaml file. One of an older version (its VERSION, or guessed by its keys) is translated."""
-        from detectron2.config.compat import downgrade_config, guess_version, upgrade_config
-
+        """Merge a yaml file of the newest VERSION, which one is that does not say."""
         if not PathManager.isfile(cfg_filename):
             raise FileNotFoundError(f"config file {cfg_filename!r} does not exist")
         loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
-        latest = default_config().VERSION
-        assert latest == self.VERSION, f"a file can be merged into a config of version {latest}, not {self.VERSION}"
-        version = loaded.get("VERSION")
-        if version is None:
-            version = guess_version(loaded, cfg_filename)
+        version, latest = loaded.get("VERSION", self.VERSION), default_config().VERSION
         if version > latest:
             raise ValueError(f"{cfg_filename}: VERSION is {version}; the newest known is {latest}")
-        if version == latest:
-            self.merge_from_other_cfg(loaded)
-            return
-        logging.getLogger(__name__).warning("%s has version %s; translated to %s", cfg_filename, version, latest)
-        old = downgrade_config(self, to_version=version)
-        old.merge_from_other_cfg(loaded)
-        new = upgrade_config(old)
-        self.clear()
-        self.update(new)
+        if version < latest:
+            raise ImportError(left_out_message(f"The reading of VERSION {version} ({cfg_filename})"))
+        self.merge_from_other_cfg(loaded)
 
 
 @cache

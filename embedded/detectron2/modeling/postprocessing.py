@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from detectron2.structures import Instances, ROIMasks
+from detectron2.layers import paste_masks_in_image
+from detectron2.structures import Instances
 from torch import Tensor
 
 
@@ -27,9 +28,9 @@ def detector_postprocess(
     scaled = scaled[boxes.nonempty()]
 
     if scaled.has("pred_masks"):
-        masks = scaled.pred_masks
-        squares = masks if isinstance(masks, ROIMasks) else ROIMasks(masks[:, 0])
-        scaled.pred_masks = squares.to_bitmasks(scaled.get(name), output_height, output_width, mask_threshold).tensor
+        scaled.pred_masks = paste_masks_in_image(
+            scaled.pred_masks[:, 0], scaled.get(name), scaled.image_size, threshold=mask_threshold
+        )
     if scaled.has("pred_keypoints"):
         scaled.pred_keypoints = scaled.pred_keypoints * scaled.pred_keypoints.new_tensor([scale_x, scale_y, 1.0])
     return scaled

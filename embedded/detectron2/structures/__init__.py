@@ -6,4 +6,4 @@ from detectron2.structures.boxes import Boxes, BoxMode, pairwise_ioa, pairwise_i
 from detectron2.structures.image_list import ImageList
 from detectron2.structures.instances import Instances
 from detectron2.structures.keypoints import Keypoints
-from detectron2.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
+from detectron2.structures.masks import BitMasks, PolygonMasks, polygons_to_bitmask

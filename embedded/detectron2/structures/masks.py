@@ -187,38 +187,3 @@ def _checked_parts(parts: list[Tensor | np.ndarray]) -> list[np.ndarray]:
         if array.ndim != 1 or len(array) < 6 or len(array) % 2:
             raise ValueError(f"a polygon has an even number of at least 6 coordinates, got shape {array.shape}")
     return arrays
-
-
-class ROIMasks:
-    """N square soft masks (N, M, M), each to be stretched over the box of its object, in `tensor`."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        if tensor.dim() != 3:
-            raise ValueError(f"RoI masks have shape (N, M, M), not {tuple(tensor.shape)}")
-        self.tensor = tensor
-
-    def to(self, device: torch.device) -> ROIMasks:
-        return ROIMasks(self.tensor.to(device))
-
-    @property
-    def device(self) -> torch.device:
-        return self.tensor.device
-
-    def __len__(self) -> int:
-        return self.tensor.shape[0]
-
-    def __getitem__(self, item: Any) -> ROIMasks:
-        chosen = self.tensor[item]
-        if chosen.dim() != 3:
-            raise ValueError(f"indexing RoI masks with {item} gives shape {tuple(chosen.shape)}, not (N, M, M)")
-        return ROIMasks(chosen)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_instances={len(self)})"
-
-    def to_bitmasks(self, boxes: Tensor | Boxes, height: int, width: int, threshold: float = 0.5) -> BitMasks:
-        """Masks in the image, bool where above `threshold`."""
-        from detectron2.layers.mask_ops import paste_masks_in_image
-
-        corners = boxes.tensor if isinstance(boxes, Boxes) else boxes
-        return BitMasks(paste_masks_in_image(self.tensor, corners, (height, width), threshold=threshold))

@@ -13,6 +13,8 @@ import torch
 
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 
+pytestmark = pytest.mark.slow  # a training in a process of its own
+
 ROOT = Path(__file__).resolve().parents[2]
 MASK2FORMER = "mask2former/shapes_panoptic"
 ONEFORMER = "oneformer/shapes"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
@@ -29,10 +31,19 @@ def rows_that_answer(*tasks: str) -> list[str]:
     return [name for name, cfg in configs.items() if set(tasks) <= set(contract_of(cfg).answered_tasks(cfg))]
 
 
-every_model = pytest.mark.parametrize("name", MODELS)
-every_semantic_model = pytest.mark.parametrize("name", rows_that_answer("semantic"))
-every_instance_model = pytest.mark.parametrize("name", rows_that_answer("instance"))
-every_panoptic_model = pytest.mark.parametrize("name", rows_that_answer("panoptic"))
+# `make quick` takes a row of each family; the other rows, with their backbones and variants, are slow together.
+QUICK = {"mask2former_resnet", "oneformer_resnet", "per_pixel_baseline", "mask_rcnn", "panoptic_fpn", "my_model"}
+
+
+def each(names: Iterable[str]) -> pytest.MarkDecorator:
+    rows = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize("name", rows)
+
+
+every_model = each(MODELS)
+every_semantic_model = each(rows_that_answer("semantic"))
+every_instance_model = each(rows_that_answer("instance"))
+every_panoptic_model = each(rows_that_answer("panoptic"))
 
 
 def test_every_registered_model_has_a_row():

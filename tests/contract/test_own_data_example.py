@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from tests.places import ROOT
 
+pytestmark = pytest.mark.slow  # a training in a process of its own
 
 def test_the_data_set_of_the_documentation_is_trained_on(tmp_path: Path):
     make_shapes(str(tmp_path / "shapes"), Recipe(train=4, val=1, height=64, width=64))

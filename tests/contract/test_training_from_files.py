@@ -18,6 +18,8 @@ from mask2former_ext.engine import Trainer
 from mask2former_ext.engine.setup import setup
 from mask2former_ext.engine.trainer import evaluate
 
+pytestmark = pytest.mark.slow  # a training of each architecture
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 EVERY_TASK = {"panoptic_seg", "bbox", "segm", "sem_seg"}
 MODELS = {

@@ -166,6 +166,7 @@ def test_an_environment_that_does_not_exist_is_an_error(variables, message):
         bootstrap.choose_environment(variables)
 
 
+@pytest.mark.slow
 def test_a_missing_environment_is_made_with_a_pip(tmp_path):
     environment = bootstrap.choose_environment({}, root=tmp_path)
     bootstrap.make_environment(environment)

@@ -219,10 +219,7 @@ class EvalHook(HookBase):
     """
 
     def __init__(
-        self,
-        eval_period: int,
-        eval_function: Callable[[], Mapping[str, Any] | None],
-        eval_after_train: bool = True,
+        self, eval_period: int, eval_function: Callable[[], Mapping[str, Any] | None], eval_after_train: bool = True
     ) -> None:
         self._period = eval_period
         self._evaluate: Callable[[], Mapping[str, Any] | None] | None = eval_function

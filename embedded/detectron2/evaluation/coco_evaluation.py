@@ -121,13 +121,9 @@ class COCOEvaluator(DatasetEvaluator):
         for task in self._tasks or self._tasks_from_predictions(found):
             if task not in _TASKS:
                 raise ImportError(left_out_message(f"The evaluation task {task!r} (here: {_TASKS})"))
-            evaluation = None
-            if found:
-                evaluation = _evaluate_predictions_on_coco(
-                    self._coco_api, found, task, img_ids=img_ids, max_dets_per_image=self._max_dets_per_image
-                )
-            names = self._metadata.get("thing_classes")
-            self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
+            limits = {"img_ids": img_ids, "max_dets_per_image": self._max_dets_per_image}
+            evaluation = _evaluate_predictions_on_coco(self._coco_api, found, task, **limits) if found else None
+            self._results[task] = self._derive_coco_results(evaluation, task, self._metadata.get("thing_classes"))
 
     def _to_dataset_ids(self, found: list[dict[str, Any]]) -> None:
         """Contiguous class numbers to the category ids of the json, in place."""

@@ -99,11 +99,7 @@ class Visualizer:
     `output`. Pictures are `scale` times the image's size."""
 
     def __init__(
-        self,
-        img_rgb: np.ndarray,
-        metadata: Any = None,
-        scale: float = 1.0,
-        instance_mode: ColorMode = ColorMode.IMAGE,
+        self, img_rgb: np.ndarray, metadata: Any = None, scale: float = 1.0, instance_mode: ColorMode = ColorMode.IMAGE
     ) -> None:
         self.img = np.asarray(img_rgb).clip(0, 255).astype(np.uint8)
         self.metadata = MetadataCatalog.get("__nonexist__") if metadata is None else metadata

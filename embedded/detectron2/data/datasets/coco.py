@@ -27,10 +27,7 @@ _COPIED_KEYS = ("iscrowd", "bbox", "keypoints", "category_id")
 
 
 def load_coco_json(
-    json_file: str,
-    image_root: str,
-    dataset_name: str | None = None,
-    extra_annotation_keys: Sequence[str] | None = None,
+    json_file: str, image_root: str, dataset_name: str | None = None, extra_annotation_keys: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """Read a COCO json of instances or person keypoints into one record per image, by ascending image id.
 
@@ -133,10 +130,7 @@ def load_sem_seg(gt_root: str, image_root: str, gt_ext: str = "png", image_ext: 
             f"{image_root} has {len(images)} images, {gt_root} {len(labels)} label images: {len(common)} fit together"
         )
     return [
-        {
-            "file_name": os.path.join(image_root, images[stem]),
-            "sem_seg_file_name": os.path.join(gt_root, labels[stem]),
-        }
+        {"file_name": os.path.join(image_root, images[stem]), "sem_seg_file_name": os.path.join(gt_root, labels[stem])}
         for stem in common
     ]
 

@@ -107,12 +107,7 @@ class LastLevelMaxPool(nn.Module):
 def _resnet_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> FPN:
     node = cfg.MODEL.FPN
     return FPN(
-        bottom_up,
-        node.IN_FEATURES,
-        node.OUT_CHANNELS,
-        norm=node.NORM,
-        top_block=top_block,
-        fuse_type=node.FUSE_TYPE,
+        bottom_up, node.IN_FEATURES, node.OUT_CHANNELS, norm=node.NORM, top_block=top_block, fuse_type=node.FUSE_TYPE
     )
 
 

@@ -226,23 +226,15 @@ class ResNet(Backbone):
         if depth not in _LAYOUTS:
             raise ValueError(f"there is no standard ResNet of depth {depth}; depths: {sorted(_LAYOUTS)}")
         bottleneck, counts = _LAYOUTS[depth]
-        if block_class is None:
-            block_class = BottleneckBlock if bottleneck else BasicBlock
+        block_class = block_class or (BottleneckBlock if bottleneck else BasicBlock)
         stages, in_channels = [], 64
         for number, count in enumerate(counts):
             out_channels = (256 if bottleneck else 64) * 2**number
-            own = {"bottleneck_channels": out_channels // 4} if bottleneck else {}
-            strides = [1 if number == 0 else 2] + [1] * (count - 1)
-            stages.append(
-                ResNet.make_stage(
-                    block_class,
-                    count,
-                    in_channels=in_channels,
-                    out_channels=out_channels,
-                    stride_per_block=strides,
-                    **{**own, **kwargs},
-                )
-            )
+            options = {"stride_per_block": [1 if number == 0 else 2] + [1] * (count - 1)}
+            if bottleneck:
+                options["bottleneck_channels"] = out_channels // 4
+            channels = {"in_channels": in_channels, "out_channels": out_channels}
+            stages.append(ResNet.make_stage(block_class, count, **channels, **{**options, **kwargs}))
             in_channels = out_channels
         return stages
 

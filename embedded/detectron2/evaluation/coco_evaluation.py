@@ -121,7 +121,7 @@ class COCOEvaluator(DatasetEvaluator):
         for task in self._tasks or self._tasks_from_predictions(found):
             if task not in _TASKS:
                 raise ImportError(left_out_message(f"The evaluation task {task!r} (here: {_TASKS})"))
-            limits = {"img_ids": img_ids, "max_dets_per_image": self._max_dets_per_image}
+            limits: dict[str, Any] = {"img_ids": img_ids, "max_dets_per_image": self._max_dets_per_image}
             evaluation = _evaluate_predictions_on_coco(self._coco_api, found, task, **limits) if found else None
             self._results[task] = self._derive_coco_results(evaluation, task, self._metadata.get("thing_classes"))
 

@@ -109,7 +109,7 @@ class Boxes:
         size = self.tensor[:, 2:] - self.tensor[:, :2]
         return (size > threshold).all(dim=1)
 
-    def __getitem__(self, item) -> Boxes:  # type: ignore[no-untyped-def]  # noqa: ANN001  (TorchScript infers it)
+    def __getitem__(self, item) -> Boxes:  # noqa: ANN001  (TorchScript infers it, and would read a "type:" comment)
         """Boxes at an index, a slice, or an index or bool tensor; one index gives one box, (1, 4)."""
         if isinstance(item, int):
             return Boxes(self.tensor[item].view(1, -1))

@@ -20,7 +20,7 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.image_sizes)
 
-    def __getitem__(self, idx) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001  (TorchScript infers it)
+    def __getitem__(self, idx) -> Tensor:  # noqa: ANN001  (TorchScript infers it, and would read a "type:" comment)
         """Image number `idx` without its padding."""
         size = self.image_sizes[idx]
         return self.tensor[idx, ..., : size[0], : size[1]]

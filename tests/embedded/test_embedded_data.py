@@ -31,12 +31,7 @@ from detectron2.data import (
 )
 from detectron2.data import detection_utils as utils
 from detectron2.data.common import AspectRatioGroupedDataset
-from detectron2.data.samplers import (
-    InferenceSampler,
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
+from detectron2.data.samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from PIL import Image
@@ -186,11 +181,6 @@ def test_rare_categories_repeat_their_images():
 def test_whole_repeat_factors_give_exactly_so_many_repeats():
     sampler = RepeatFactorTrainingSampler(torch.tensor([2.0, 1.0, 3.0]), seed=1)
     assert sorted(islice(sampler, 6)) == [0, 0, 1, 2, 2, 2]
-
-
-def test_a_random_subset_is_the_same_in_every_epoch():
-    stream = list(islice(RandomSubsetTrainingSampler(10, 0.3, seed_shuffle=1, seed_subset=2), 30))
-    assert all(sorted(stream[i : i + 3]) == sorted(stream[:3]) for i in range(0, 30, 3))
 
 
 # Loaders

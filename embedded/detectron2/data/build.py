@@ -3,59 +3,36 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, zip_longest
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2._left_out import left_out_message
 from detectron2.config import configurable
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import log_first_n
-from tabulate import tabulate
-from termcolor import colored
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Sampler
 
 from .catalog import DatasetCatalog, MetadataCatalog
 from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
 from .dataset_mapper import DatasetMapper
 from .detection_utils import check_metadata_consistency
-from .samplers import InferenceSampler, RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
+from .samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
 
 logger = logging.getLogger(__name__)
 
 Records = list[dict[str, Any]]
 
 
-def _keep_images(dataset_dicts: Records, is_kept: Callable[[dict[str, Any]], bool], rule: str) -> Records:
-    kept = [record for record in dataset_dicts if is_kept(record)]
-    logger.info(f"{len(dataset_dicts) - len(kept)} images without {rule} are left out, {len(kept)} remain.")
-    return kept
-
-
 def filter_images_with_only_crowd_annotations(dataset_dicts: Records) -> Records:
     """Leave out images without any annotation that is not a crowd."""
-    return _keep_images(
-        dataset_dicts,
-        lambda record: any(not a.get("iscrowd", 0) for a in record["annotations"]),
-        "an annotation that is not a crowd",
-    )
-
-
-def filter_images_with_few_keypoints(dataset_dicts: Records, min_keypoints_per_image: int) -> Records:
-    """Leave out images with fewer visible keypoints (all instances together)."""
-
-    def visible(record: dict[str, Any]) -> int:
-        return sum(v > 0 for a in record["annotations"] for v in a.get("keypoints", [])[2::3])
-
-    return _keep_images(
-        dataset_dicts,
-        lambda record: visible(record) >= min_keypoints_per_image,
-        f"{min_keypoints_per_image} visible keypoints",
-    )
+    kept = [r for r in dataset_dicts if any(not a.get("iscrowd", 0) for a in r["annotations"])]
+    logger.info(f"{len(dataset_dicts) - len(kept)} images with crowds or nothing are left out, {len(kept)} remain")
+    return kept
 
 
 def print_instances_class_histogram(dataset_dicts: Records, class_names: Sequence[str]) -> None:
@@ -63,21 +40,9 @@ def print_instances_class_histogram(dataset_dicts: Records, class_names: Sequenc
     categories = [a["category_id"] for r in dataset_dicts for a in r["annotations"] if not a.get("iscrowd", 0)]
     outside = {c for c in categories if not 0 <= c < len(class_names)}
     assert not outside, f"category ids {sorted(outside)} are not in 0..{len(class_names) - 1}, the classes of this data"
-    counts = np.bincount(np.asarray(categories, dtype=np.int64), minlength=len(class_names)).tolist()
-    names = [name if len(name) <= 13 else name[:11] + ".." for name in class_names]
-    cells = [*zip(names, counts, strict=True)]
-    if len(cells) > 1:
-        cells.append(("total", len(categories)))
-    columns = min(3, len(cells))
-    rows = zip_longest(*[cells[i::columns] for i in range(columns)], fillvalue=(None, None))
-    table = tabulate(
-        [chain.from_iterable(row) for row in rows],
-        headers=["category", "#instances"] * columns,
-        tablefmt="pipe",
-        numalign="left",
-        stralign="center",
-    )
-    log_first_n(logging.INFO, f"Instances of the {len(class_names)} classes:\n{colored(table, 'cyan')}", key="message")
+    counts = Counter(categories)
+    shown = ", ".join(f"{name} {counts[category]}" for category, name in enumerate(class_names))
+    log_first_n(logging.INFO, f"{len(categories)} instances of {len(class_names)} classes: {shown}", key="message")
 
 
 def get_detection_dataset_dicts(
@@ -90,13 +55,15 @@ def get_detection_dataset_dicts(
     """Load registered data sets into one list of records (or, where they are torch data sets, into one such).
 
     filter_empty: leave out images whose annotations are none or only crowds; has no effect on data without instances.
-    min_keypoints: leave out images with fewer visible keypoints.
+    min_keypoints and proposal_files are left out: ImportError if they are given.
     check_consistency: the data sets must agree on their thing_classes.
     """
     names = [names] if isinstance(names, str) else names
     assert len(names), "no data set named: cfg.DATASETS.TRAIN or TEST is empty"
     if proposal_files is not None:
         raise ImportError(left_out_message("The loading of box proposals (MODEL.LOAD_PROPOSALS)"))
+    if min_keypoints > 0:
+        raise ImportError(left_out_message("The choice of images by keypoints (MODEL.KEYPOINT_ON)"))
 
     parts = [DatasetCatalog.get(name) for name in names]
     if isinstance(parts[0], Dataset):
@@ -108,8 +75,6 @@ def get_detection_dataset_dicts(
     if "annotations" in records[0]:
         if filter_empty:
             records = filter_images_with_only_crowd_annotations(records)
-        if min_keypoints > 0:
-            records = filter_images_with_few_keypoints(records, min_keypoints)
         if check_consistency and all(hasattr(MetadataCatalog.get(name), "thing_classes") for name in names):
             check_metadata_consistency("thing_classes", names)
             print_instances_class_histogram(records, MetadataCatalog.get(names[0]).thing_classes)
@@ -127,21 +92,6 @@ def worker_init_reset_seed(worker_id: int) -> None:
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
 
 
-def _batch_size_of_process(total_batch_size: int | None, single_gpu_batch_size: int | None) -> int:
-    if single_gpu_batch_size:
-        if total_batch_size:
-            raise ValueError(
-                f"give total_batch_size or single_gpu_batch_size, not both: {total_batch_size}, {single_gpu_batch_size}"
-            )
-        return single_gpu_batch_size
-    processes = get_world_size()
-    assert total_batch_size is not None, "give total_batch_size or single_gpu_batch_size"
-    assert total_batch_size > 0 and total_batch_size % processes == 0, (
-        f"total batch size {total_batch_size} must be a positive multiple of the number of processes, {processes}"
-    )
-    return total_batch_size // processes
-
-
 def build_batch_data_loader(
     dataset: Dataset,
     sampler: Sampler | None,
@@ -152,9 +102,6 @@ def build_batch_data_loader(
     collate_fn: Callable[[list], Any] | None = None,
     drop_last: bool = True,
     single_gpu_batch_size: int | None = None,
-    prefetch_factor: int = 2,
-    persistent_workers: bool = False,
-    pin_memory: bool = False,
     seed: int | None = None,
     **kwargs: Any,
 ) -> Iterable:
@@ -165,21 +112,22 @@ def build_batch_data_loader(
     aspect_ratio_grouping: batches are all wide or all high images (needs "width" and "height" in the items).
     kwargs: for torch.utils.data.DataLoader.
     """
-    batch_size = _batch_size_of_process(total_batch_size, single_gpu_batch_size)
+    total, processes = total_batch_size or 0, get_world_size()
+    if single_gpu_batch_size:
+        total = single_gpu_batch_size * processes
+    assert total > 0 and total % processes == 0, (
+        f"total batch size {total} is no positive multiple of {processes} processes"
+    )
+    batch_size = total // processes
     logger.info(f"Batches of {batch_size} images in each process")
     if isinstance(dataset, IterableDataset):
         assert sampler is None, "an iterable data set has its own order: sampler must be None"
     else:
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
-    options = dict(
-        num_workers=num_workers,
-        worker_init_fn=worker_init_reset_seed,
-        prefetch_factor=prefetch_factor if num_workers > 0 else None,
-        persistent_workers=persistent_workers,
-        pin_memory=pin_memory,
-        generator=None if seed is None else torch.Generator().manual_seed(seed),
-        **kwargs,
-    )
+    if num_workers == 0:
+        kwargs.pop("prefetch_factor", None)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    options = dict(num_workers=num_workers, worker_init_fn=worker_init_reset_seed, generator=generator, **kwargs)
     if not aspect_ratio_grouping:
         collate_fn = collate_fn or trivial_batch_collator
         return DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, collate_fn=collate_fn, **options)
@@ -201,9 +149,7 @@ def _training_sampler(cfg: Any, dataset: Any) -> Sampler | None:
             dataset, options.REPEAT_THRESHOLD, sqrt=options.REPEAT_SQRT
         )
         return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
-    if name == "RandomSubsetTrainingSampler":
-        return RandomSubsetTrainingSampler(len(dataset), options.RANDOM_SUBSET_RATIO)
-    if name in ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
+    if name in ("RandomSubsetTrainingSampler", "WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
         raise ImportError(left_out_message(f"DATALOADER.SAMPLER_TRAIN {name}"))
     raise ValueError(f"DATALOADER.SAMPLER_TRAIN: '{name}' is not a known sampler (TrainingSampler is the usual one)")
 
@@ -242,8 +188,6 @@ def build_detection_train_loader(
     sampler: Sampler | None = None,
     total_batch_size: int | None,
     aspect_ratio_grouping: bool = True,
-    num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
     **kwargs: Any,
 ) -> Iterable:
     """An endless loader of batches of `mapper`'s outputs. Also `build_detection_train_loader(cfg, ...)`.
@@ -255,26 +199,15 @@ def build_detection_train_loader(
     dataset = _mapped_dataset(dataset, mapper)
     if sampler is None and not isinstance(dataset, IterableDataset):
         sampler = TrainingSampler(len(dataset))
-    assert sampler is None or isinstance(sampler, Sampler), f"a Sampler is needed, got {type(sampler).__name__}"
-    return build_batch_data_loader(
-        dataset,
-        sampler,
-        total_batch_size,
-        aspect_ratio_grouping=aspect_ratio_grouping,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        **kwargs,
-    )
+    kwargs["aspect_ratio_grouping"] = aspect_ratio_grouping
+    return build_batch_data_loader(dataset, sampler, total_batch_size, **kwargs)
 
 
 def _test_loader_from_config(
     cfg: Any, dataset_name: str | Sequence[str], mapper: Callable | None = None
 ) -> dict[str, Any]:
-    dataset = get_detection_dataset_dicts(
-        dataset_name,
-        filter_empty=False,
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TEST if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
+    proposals = cfg.DATASETS.PROPOSAL_FILES_TEST if cfg.MODEL.LOAD_PROPOSALS else None
+    dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False, proposal_files=proposals)
     return {
         "dataset": dataset,
         "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
@@ -302,11 +235,5 @@ def build_detection_test_loader(
         assert sampler is None, "an iterable data set has its own order: sampler must be None"
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=False,
-        num_workers=num_workers,
-        collate_fn=collate_fn or trivial_batch_collator,
-    )
+    collate_fn = collate_fn or trivial_batch_collator
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections import UserDict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-
-from detectron2.utils.logger import log_first_n
 
 _FORMER_NAMES = {
     "class_names": "thing_classes",
     "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",
     "stuff_class_names": "stuff_classes",
 }
-
-
-def _current_name(key: str) -> str:
-    if key not in _FORMER_NAMES:
-        return key
-    log_first_n(logging.WARNING, f"Metadata key '{key}' is now called '{_FORMER_NAMES[key]}'.", n=10)
-    return _FORMER_NAMES[key]
 
 
 class _Catalog(UserDict):
@@ -35,8 +25,6 @@ class _Catalog(UserDict):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lstrip('_')}({', '.join(self.data)})"
-
-    __str__ = __repr__
 
 
 class _DatasetCatalog(_Catalog):
@@ -64,12 +52,12 @@ class Metadata(SimpleNamespace):
 
     def __getattr__(self, key: str) -> Any:
         if key in _FORMER_NAMES:
-            return getattr(self, _current_name(key))
+            return getattr(self, _FORMER_NAMES[key])
         known = ", ".join(vars(self)) if len(vars(self)) > 1 else "none, it is empty"
         raise AttributeError(f"metadata of data set '{self.name}' has no '{key}'; known keys: {known}")
 
     def __setattr__(self, key: str, value: Any) -> None:
-        key = _current_name(key)
+        key = _FORMER_NAMES.get(key, key)
         if key in vars(self):
             old = vars(self)[key]
             assert old == value, f"metadata '{key}' of data set '{self.name}' is already {old!r}, not {value!r}"

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.utils.logger import log_first_n
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 logger = logging.getLogger(__name__)
-
-_WARN_AFTER_FAILURES = 3
 
 
 class _TorchSerializedList:
@@ -109,12 +108,9 @@ class MapDataset(Dataset):
 
     def __getitem__(self, idx: int) -> Any:
         candidate = int(idx)
-        failures = 0
         while (mapped := self._map_func(self._dataset[candidate])) is None:
-            failures += 1
             self._failed.add(candidate)
-            if failures >= _WARN_AFTER_FAILURES:
-                logger.warning(f"item {idx}: the mapper returned None for it and {failures - 1} stand-ins")
+            log_first_n(logging.WARNING, f"the mapper gave None for item {candidate}: another one is taken", n=10)
             others = [i for i in range(len(self)) if i not in self._failed]
             if not others:
                 raise RuntimeError(f"the mapper returned None for all {len(self)} items of the data set")

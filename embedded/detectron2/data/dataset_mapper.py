@@ -26,7 +26,7 @@ class DatasetMapper:
     use_instance_mask, use_keypoint: whether these annotations are kept.
     instance_mask_format: "polygon" or "bitmask".
     keypoint_hflip_indices: see `detection_utils.create_keypoint_hflip_indices`.
-    precomputed_proposal_topk: proposals are not served here; anything but None raises ImportError when used.
+    precomputed_proposal_topk: proposals are left out; anything but None raises ImportError.
     recompute_boxes: take boxes from the transformed masks, tight also where a crop cuts an object.
     """
 
@@ -44,6 +44,8 @@ class DatasetMapper:
         precomputed_proposal_topk: int | None = None,
         recompute_boxes: bool = False,
     ) -> None:
+        if precomputed_proposal_topk is not None:
+            raise ImportError(left_out_message("The transforming of box proposals (MODEL.LOAD_PROPOSALS)"))
         assert use_instance_mask or not recompute_boxes, "recompute_boxes needs use_instance_mask"
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -52,7 +54,6 @@ class DatasetMapper:
         self.use_keypoint = use_keypoint
         self.instance_mask_format = instance_mask_format
         self.keypoint_hflip_indices = keypoint_hflip_indices
-        self.proposal_topk = precomputed_proposal_topk
         self.recompute_boxes = recompute_boxes
         logger.info(f"Augmentations in {'training' if is_train else 'inference'}: {augmentations}")
 
@@ -74,10 +75,7 @@ class DatasetMapper:
         if cfg.MODEL.KEYPOINT_ON:
             arguments["keypoint_hflip_indices"] = utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
         if cfg.MODEL.LOAD_PROPOSALS:
-            node = cfg.DATASETS
-            arguments["precomputed_proposal_topk"] = (
-                node.PRECOMPUTED_PROPOSAL_TOPK_TRAIN if is_train else node.PRECOMPUTED_PROPOSAL_TOPK_TEST
-            )
+            arguments["precomputed_proposal_topk"] = cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
         return arguments
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +95,6 @@ class DatasetMapper:
         dataset_dict["image"] = torch.as_tensor(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
         if aug_input.sem_seg is not None:
             dataset_dict["sem_seg"] = torch.as_tensor(aug_input.sem_seg.astype(np.int64))
-        if self.proposal_topk is not None:
-            raise ImportError(left_out_message("The transforming of box proposals (MODEL.LOAD_PROPOSALS)"))
 
         if not self.is_train:
             dataset_dict.pop("annotations", None)

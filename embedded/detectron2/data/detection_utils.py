@@ -123,10 +123,7 @@ def _transform_segmentation(segmentation: Any, transforms: T.Transform, image_si
         mask = transforms.apply_segmentation(mask_util.decode(segmentation))
         assert mask.shape[:2] == tuple(image_size), f"the mask became {mask.shape[:2]}, the image {image_size}"
         return mask
-    raise ValueError(
-        f"segmentation of type {type(segmentation).__name__} cannot be transformed: it must be a list of polygons or a "
-        "COCO RLE (dict)"
-    )
+    raise ValueError(f"a segmentation is a list of polygons or a COCO RLE (dict), not {segmentation!r}")
 
 
 def transform_keypoint_annotations(
@@ -148,9 +145,7 @@ def transform_keypoint_annotations(
         if keypoint_hflip_indices is None:
             raise ValueError("keypoints cannot be flipped without keypoint_hflip_indices")
         if len(points) != len(keypoint_hflip_indices):
-            raise ValueError(
-                f"an instance has {len(points)} keypoints, the data set's metadata {len(keypoint_hflip_indices)}"
-            )
+            raise ValueError(f"an instance has {len(points)} keypoints, the data set {len(keypoint_hflip_indices)}")
         points = points[np.asarray(keypoint_hflip_indices, dtype=np.int64)]
     points[points[:, 2] == 0] = 0
     return points
@@ -165,10 +160,7 @@ def _segmentation_to_mask(segmentation: Any, image_size: tuple[int, int]) -> np.
     if isinstance(segmentation, np.ndarray):
         assert segmentation.ndim == 2, f"a mask array must be (H, W), got shape {segmentation.shape}"
         return segmentation
-    raise ValueError(
-        f"segmentation of type {type(segmentation).__name__} cannot become a bitmask: it must be a list of polygons, "
-        "a COCO RLE (dict) or an (H, W) array"
-    )
+    raise ValueError(f"a segmentation is a list of polygons, a COCO RLE (dict) or an array, not {segmentation!r}")
 
 
 def annotations_to_instances(
@@ -222,12 +214,8 @@ def filter_empty_instances(
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
     """Raise AttributeError where a data set lacks this metadata, ValueError where two have different values of it."""
     values = {name: getattr(MetadataCatalog.get(name), key) for name in dataset_names}
-    for name, value in values.items():
-        if value != values[dataset_names[0]]:
-            raise ValueError(
-                f"data sets used together must have the same '{key}', but {dataset_names[0]} has "
-                f"{values[dataset_names[0]]} and {name} has {value}"
-            )
+    if any(value != values[dataset_names[0]] for value in values.values()):
+        raise ValueError(f"data sets used together must have the same '{key}', but they have {values}")
 
 
 def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[int]:

@@ -20,17 +20,12 @@ from torch.utils.data import Sampler
 logger = logging.getLogger(__name__)
 
 
-def _shared_seed(seed: int | None) -> int:
-    """The seed, or if there is none, a random one on which all processes agree."""
-    return int(comm.shared_random_seed() if seed is None else seed)
-
-
 class _EndlessSampler(Sampler):
-    """Epoch after epoch of `_get_epoch_indices`; this process takes its turn."""
+    """Epoch after epoch of `_get_epoch_indices`; this process takes its turn. Without a seed, one drawn for all."""
 
     def __init__(self, shuffle: bool, seed: int | None) -> None:
         self._shuffle = shuffle
-        self._seed = _shared_seed(seed)
+        self._seed = int(comm.shared_random_seed() if seed is None else seed)
         self._rank = comm.get_rank()
         self._world_size = comm.get_world_size()
 
@@ -53,8 +48,6 @@ class TrainingSampler(_EndlessSampler):
     """All of 0..size-1 again and again, newly shuffled each time. `seed` must be the same in all processes."""
 
     def __init__(self, size: int, shuffle: bool = True, seed: int | None = None) -> None:
-        if not isinstance(size, int):
-            raise TypeError(f"size must be an int, got {type(size).__name__}")
         if size <= 0:
             raise ValueError(f"size must be positive, got {size}")
         super().__init__(shuffle, seed)
@@ -62,29 +55,6 @@ class TrainingSampler(_EndlessSampler):
 
     def _get_epoch_indices(self, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return torch.arange(self._size)
-
-
-class RandomSubsetTrainingSampler(TrainingSampler):
-    """Like `TrainingSampler`, over a random part (`subset_ratio`, in (0, 1]) that stays the same throughout."""
-
-    def __init__(
-        self,
-        size: int,
-        subset_ratio: float,
-        shuffle: bool = True,
-        seed_shuffle: int | None = None,
-        seed_subset: int | None = None,
-    ) -> None:
-        super().__init__(size, shuffle, seed_shuffle)
-        assert 0 < subset_ratio <= 1, f"subset_ratio must be in (0, 1], got {subset_ratio}"
-        subset_size = int(size * subset_ratio)
-        assert subset_size > 0, f"a part of {subset_ratio} of {size} records is empty"
-        generator = torch.Generator().manual_seed(_shared_seed(seed_subset))
-        self._subset = torch.randperm(size, generator=generator)[:subset_size]
-        logger.info(f"Training on a random subset: {subset_size} of {size} records")
-
-    def _get_epoch_indices(self, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return self._subset
 
 
 class RepeatFactorTrainingSampler(_EndlessSampler):

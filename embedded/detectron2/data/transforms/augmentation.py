@@ -37,7 +37,7 @@ class Augmentation:
         """Transform `aug_input` in place and return the transform, for all else that belongs to the image."""
         transform = self.get_transform(*self._arguments_from(aug_input))
         assert isinstance(transform, (Transform, TransformList)), (
-            f"{type(self).__name__}.get_transform must return a Transform, got {type(transform).__name__}"
+            f"{self}.get_transform gave {transform!r}, no Transform"
         )
         aug_input.transform(transform)
         return transform
@@ -58,8 +58,7 @@ class Augmentation:
             return ("image",)
         if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
             raise TypeError(
-                f"{type(self).__name__}.get_transform takes *args or **kwargs, from which nobody can tell what it "
-                "needs: name the arguments, set input_args or write __call__"
+                f"{type(self).__name__}.get_transform takes *args or **kwargs: set input_args to their names"
             )
         return tuple(p.name for p in parameters)
 
@@ -80,17 +79,13 @@ class Augmentation:
         parameters = inspect.signature(type(self).__init__).parameters.values()
         shown = []
         for parameter in list(parameters)[1:]:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                return super().__repr__()
-            if not hasattr(self, parameter.name):
+            if not hasattr(self, parameter.name):  # *args and **kwargs too
                 return super().__repr__()
             value = getattr(self, parameter.name)
             if value is not parameter.default:
                 text = pprint.pformat(value)
                 shown.append(f"{parameter.name}={'...' if chr(10) in text else text}")
         return f"{type(self).__name__}({', '.join(shown)})"
-
-    __str__ = __repr__
 
 
 class _FixedTransform(Augmentation):
@@ -105,15 +100,11 @@ class _FixedTransform(Augmentation):
     def __repr__(self) -> str:
         return repr(self.tfm)
 
-    __str__ = __repr__
-
 
 def _transform_to_aug(tfm_or_aug: Transform | Augmentation) -> Augmentation:
     if isinstance(tfm_or_aug, Augmentation):
         return tfm_or_aug
-    assert isinstance(tfm_or_aug, (Transform, TransformList)), (
-        f"a Transform or an Augmentation is needed, got {tfm_or_aug!r}"
-    )
+    assert isinstance(tfm_or_aug, (Transform, TransformList)), f"{tfm_or_aug!r} is neither Transform nor Augmentation"
     return _FixedTransform(tfm_or_aug)
 
 
@@ -128,8 +119,6 @@ class AugmentationList(Augmentation):
 
     def __repr__(self) -> str:
         return f"AugmentationList[{', '.join(map(str, self.augs))}]"
-
-    __str__ = __repr__
 
 
 class AugInput:

@@ -8,16 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from fvcore.transforms.transform import (
-    BlendTransform,
-    CropTransform,
-    HFlipTransform,
-    NoOpTransform,
-    PadTransform,
-    Transform,
-    TransformList,
-    VFlipTransform,
-)
+from fvcore.transforms import transform as T
+from fvcore.transforms.transform import NoOpTransform, Transform
 from PIL import Image
 
 from .augmentation import Augmentation, _transform_to_aug
@@ -48,15 +40,13 @@ class RandomFlip(Augmentation):
 
     def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
         if horizontal == vertical:
-            raise ValueError(
-                f"exactly one of horizontal and vertical must be True (two flips do both), both are {horizontal}"
-            )
+            raise ValueError(f"exactly one of horizontal and vertical must be True, both are {horizontal}")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
         if self._rand_range() >= self.prob:
             return NoOpTransform()
-        return HFlipTransform(image.shape[1]) if self.horizontal else VFlipTransform(image.shape[0])
+        return T.HFlipTransform(image.shape[1]) if self.horizontal else T.VFlipTransform(image.shape[0])
 
 
 class Resize(Augmentation):
@@ -174,11 +164,9 @@ class RandomRotation(Augmentation):
         angle = np.random.uniform(*self.angle) if self.is_range else np.random.choice(self.angle)
         center = None
         if self.center is not None:
-            if self.is_range:
-                (min_x, min_y), (max_x, max_y) = self.center
-                x, y = np.random.uniform(min_x, max_x), np.random.uniform(min_y, max_y)
-            else:
-                x, y = self.center[np.random.randint(len(self.center))]
+            x, y = (
+                np.random.uniform(*self.center) if self.is_range else self.center[np.random.randint(len(self.center))]
+            )
             center = (width * x, height * y)
         if angle % 360 == 0:
             return NoOpTransform()
@@ -203,18 +191,18 @@ class FixedSizeCrop(Augmentation):
         fraction = np.random.uniform(0.0, 1.0)
         y = int(np.round(max(height - crop_height, 0) * fraction))
         x = int(np.round(max(width - crop_width, 0) * fraction))
-        return CropTransform(x, y, crop_width, crop_height, width, height)
+        return T.CropTransform(x, y, crop_width, crop_height, width, height)
 
     def _get_pad(self, image: np.ndarray) -> Transform:
         height, width = np.minimum(image.shape[:2], self.crop_size).tolist()
         crop_height, crop_width = self.crop_size
-        return PadTransform(
+        return T.PadTransform(
             0, 0, crop_width - width, crop_height - height, width, height, self.pad_value, self.seg_pad_value
         )
 
-    def get_transform(self, image: np.ndarray) -> TransformList:
+    def get_transform(self, image: np.ndarray) -> T.TransformList:
         crop = self._get_crop(image)
-        return TransformList([crop, self._get_pad(image)] if self.pad else [crop])
+        return T.TransformList([crop, self._get_pad(image)] if self.pad else [crop])
 
 
 class RandomCrop(Augmentation):
@@ -238,7 +226,7 @@ class RandomCrop(Augmentation):
         )
         y = np.random.randint(height - crop_height + 1)
         x = np.random.randint(width - crop_width + 1)
-        return CropTransform(x, y, crop_width, crop_height)
+        return T.CropTransform(x, y, crop_width, crop_height)
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the image -> those of the window, in pixels; random for the two "range" types."""
@@ -300,7 +288,7 @@ class _RandomIntensity(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         weight = np.random.uniform(self.intensity_min, self.intensity_max)
-        return BlendTransform(src_image=self._dull(image), src_weight=1 - weight, dst_weight=weight)
+        return T.BlendTransform(src_image=self._dull(image), src_weight=1 - weight, dst_weight=weight)
 
 
 class RandomContrast(_RandomIntensity):

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from fvcore.transforms import transform as fvcore_transforms
 from fvcore.transforms.transform import CropTransform, HFlipTransform, NoOpTransform, Transform, TransformList
 from PIL import Image
 
@@ -28,42 +27,27 @@ def _through_pil(image: np.ndarray, change: Callable[[Image.Image], Image.Image]
     return changed[:, :, None] if single_channel else changed
 
 
-def _resize_array(image: np.ndarray, height: int, width: int, interp: int) -> np.ndarray:
-    """Resize an array that is not uint8, without antialiasing; integers only by nearest, kept exact in float64."""
-    if interp not in _TORCH_MODE:
-        raise ValueError(f"interp {interp!r}: {image.dtype} arrays can be resized by {list(_TORCH_MODE)} only")
-    if not np.issubdtype(image.dtype, np.floating):
-        if interp != Image.Resampling.NEAREST.value:
-            raise ValueError(f"a {image.dtype} array can be resized by nearest only: interpolate uint8 or floats")
-        return _resize_array(image.astype(np.float64), height, width, interp).astype(image.dtype)
-    flat = torch.from_numpy(np.ascontiguousarray(image)).reshape(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
-    mode = _TORCH_MODE[interp]
-    resized = F.interpolate(flat, (height, width), mode=mode, align_corners=None if mode == "nearest" else False)
-    return resized[0].permute(1, 2, 0).reshape(height, width, *image.shape[2:]).numpy()
-
-
-class ResizeTransform(Transform):
+class ResizeTransform(fvcore_transforms.ScaleTransform):
     """Resize from (h, w) to (new_h, new_w); `interp` is a PIL resampling filter, bilinear by default.
 
     uint8 goes through PIL (which smooths when it shrinks), everything else through `torch` (which does not).
     """
 
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None) -> None:
-        super().__init__()
-        self.h, self.w, self.new_h, self.new_w = h, w, new_h, new_w
-        self.interp = Image.Resampling.BILINEAR.value if interp is None else interp
+        super().__init__(h, w, new_h, new_w, Image.Resampling.BILINEAR.value if interp is None else interp)
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         assert img.shape[:2] == (self.h, self.w), f"made for {(self.h, self.w)}, got an image of {img.shape[:2]}"
         interp = self.interp if interp is None else interp
         if img.dtype == np.uint8:
             return _through_pil(img, lambda image: image.resize((self.new_w, self.new_h), interp))
-        return _resize_array(img, self.new_h, self.new_w, interp)
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        coords[:, 0] = coords[:, 0] * (self.new_w / self.w)
-        coords[:, 1] = coords[:, 1] * (self.new_h / self.h)
-        return coords
+        if interp not in _TORCH_MODE:
+            raise ValueError(f"interp {interp!r}: {img.dtype} arrays can be resized by {list(_TORCH_MODE)} only")
+        if np.issubdtype(img.dtype, np.floating):
+            return super().apply_image(img, _TORCH_MODE[interp])
+        if interp != Image.Resampling.NEAREST.value:
+            raise ValueError(f"a {img.dtype} array can be resized by nearest only: interpolate uint8 or floats")
+        return super().apply_image(img.astype(np.float64), "nearest").astype(img.dtype)  # exact up to 2**53
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self.apply_image(segmentation, interp=Image.Resampling.NEAREST.value)
@@ -153,22 +137,16 @@ def _resize_rotated_boxes(transform: ResizeTransform, boxes: np.ndarray) -> np.n
     scale_x, scale_y = transform.new_w / transform.w, transform.new_h / transform.h
     angle = np.deg2rad(boxes[:, 4])
     cos, sin = np.cos(angle), np.sin(angle)
-    boxes[:, :4] *= np.stack(
-        [
-            np.full_like(cos, scale_x),
-            np.full_like(cos, scale_y),
-            np.hypot(scale_x * cos, scale_y * sin),
-            np.hypot(scale_x * sin, scale_y * cos),
-        ],
-        axis=1,
-    )
+    boxes[:, 0] *= scale_x
+    boxes[:, 1] *= scale_y
+    boxes[:, 2] *= np.hypot(scale_x * cos, scale_y * sin)
+    boxes[:, 3] *= np.hypot(scale_x * sin, scale_y * cos)
     boxes[:, 4] = np.rad2deg(np.arctan2(scale_x * sin, scale_y * cos))
     return boxes
 
 
 HFlipTransform.register_type("rotated_box", _flip_rotated_boxes)
 ResizeTransform.register_type("rotated_box", _resize_rotated_boxes)
-NoOpTransform.register_type("rotated_box", lambda _transform, boxes: boxes)
 
 
 class ExtentTransform(Transform):
@@ -188,20 +166,13 @@ class ExtentTransform(Transform):
         self.src_rect, self.output_size, self.interp, self.fill = src_rect, output_size, interp, fill
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        height, width = self.output_size
+        size, method = self.output_size[::-1], Image.Transform.EXTENT
         resample = interp if interp else self.interp
-        return _through_pil(
-            img,
-            lambda image: image.transform(
-                (width, height), Image.Transform.EXTENT, self.src_rect, resample=resample, fill=self.fill
-            ),
-        )
+        return _through_pil(img, lambda image: image.transform(size, method, self.src_rect, resample, fill=self.fill))
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        height, width = self.output_size
-        x0, y0, x1, y1 = self.src_rect
-        scale = np.array([width / (x1 - x0), height / (y1 - y0)], dtype=np.float32)
-        return (coords.astype(np.float32) - np.array([x0, y0], dtype=np.float32)) * scale
+        start, end = np.array(self.src_rect, dtype=np.float32).reshape(2, 2)
+        return (coords.astype(np.float32) - start) * (np.array(self.output_size[::-1], np.float32) / (end - start))
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self.apply_image(segmentation, interp=Image.Resampling.NEAREST.value)
@@ -211,8 +182,6 @@ class ColorTransform(Transform):
     """Change colors by `op` (array -> array) and leave every coordinate and label as it is."""
 
     def __init__(self, op: Callable[[Any], Any]) -> None:
-        if not callable(op):
-            raise ValueError(f"op must be a function from image to image, got {op!r}")
         super().__init__()
         self.op = op
 

@@ -57,11 +57,27 @@ class CfgNode(_CfgNode):
         self.merge_from_other_cfg(loaded)
 
 
+def _read_keys(package: str, name: str) -> dict[str, Any]:
+    return yaml.load(resources.files(package).joinpath(name).read_text(encoding="utf-8"), Loader=_DefaultsLoader)
+
+
 @cache
 def default_config() -> CfgNode:
     """All keys with their defaults; shared, so clone it."""
-    text = resources.files("detectron2.config").joinpath("defaults.yaml").read_text(encoding="utf-8")
-    return CfgNode(yaml.load(text, Loader=_DefaultsLoader))
+    return CfgNode(_read_keys("detectron2.config", "defaults.yaml"))
+
+
+def add_keys(cfg: CfgNode, package: str) -> None:
+    """Add the keys of a project, which lie in the `keys.yaml` of its package."""
+
+    def put(node: CfgNode, tree: dict[str, Any]) -> None:
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                put(node.setdefault(key, CfgNode()), value)
+            else:
+                node[key] = value
+
+    put(cfg, _read_keys(package, "keys.yaml"))
 
 
 def get_cfg() -> CfgNode:

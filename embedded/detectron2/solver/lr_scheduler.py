@@ -70,33 +70,3 @@ class LRMultiplier(LRScheduler):
     def get_lr(self) -> list[Any]:
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
-
-
-class _WarmupDecay(LRScheduler):
-    """Initial rate x warm-up factor x `_decay(t)`: the form that schedules had before LRMultiplier."""
-
-    def __init__(
-        self, optimizer: Optimizer, warmup_factor: float, warmup_iters: int, warmup_method: str, last_epoch: int
-    ) -> None:
-        _check_warmup_method(warmup_method)
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
-
-    def _decay(self, t: int) -> float:
-        raise NotImplementedError
-
-    def get_lr(self) -> list[Any]:
-        t = self.last_epoch
-        warmup = _get_warmup_factor_at_iter(self.warmup_method, t, self.warmup_iters, self.warmup_factor)
-        return [base_lr * warmup * self._decay(t) for base_lr in self.base_lrs]
-
-
-def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
-    """1 from iteration `warmup_iters` on; before it `warmup_factor` ("constant") or on the line from there to 1."""
-    _check_warmup_method(method)
-    if iter < warmup_iters:
-        risen = 0.0 if method == "constant" else iter / warmup_iters
-        return warmup_factor + (1 - warmup_factor) * risen
-    return 1.0

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import os
+import importlib.metadata
 import platform
-import sys
 
+import torch
 from tabulate import tabulate
 
-_PACKAGES = ("numpy", "PIL", "cv2", "fvcore", "iopath", "pycocotools", "torchvision")
-
-
-def _version(package: str) -> str:
-    try:
-        module = importlib.import_module(package)
-    except ImportError as error:
-        return f"not importable: {error}"
-    return str(getattr(module, "__version__", "installed"))
+_PACKAGES = "torch torchvision numpy Pillow opencv-python-headless fvcore iopath pycocotools".split()
 
 
 def collect_env_info() -> str:
     """A table of versions and devices."""
     import detectron2
-    import torch
 
-    rows = [
-        ("platform", platform.platform()),
-        ("Python", sys.version.replace("\n", " ")),
-        ("detectron2", f"{detectron2.__version__} at {os.path.dirname(detectron2.__file__)}"),
-        ("PyTorch", f"{torch.__version__}, debug build: {torch.version.debug}"),
-        ("CUDA build", torch.version.cuda or "none"),
-    ]
-    if torch.cuda.is_available():
-        rows += [(f"GPU {index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
-    else:
-        rows.append(("GPU", "none that PyTorch can use"))
-    rows += [(package, _version(package)) for package in _PACKAGES]
+    rows = [("platform", platform.platform()), ("Python", platform.python_version())]
+    rows.append(("detectron2", f"{detectron2.__version__} at {detectron2.__path__[0]}"))
+    installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
+    rows += [(package, installed.get(package, "not installed")) for package in _PACKAGES]
+    rows.append(("CUDA build", torch.version.cuda or "none"))
+    rows += [(f"GPU {index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
     return tabulate(rows)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from detectron2.solver.lr_scheduler import _WarmupDecay
+from typing import Any
+
+from detectron2.solver.lr_scheduler import _check_warmup_method
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 
-class WarmupPolyLR(_WarmupDecay):
+class WarmupPolyLR(LRScheduler):
     """base * (1 - t / max_iters) ** power, times the warm-up factor.
 
     With `constant_ending` > 0, once warmed up it does not fall below base * constant_ending.
@@ -23,11 +26,17 @@ class WarmupPolyLR(_WarmupDecay):
         power: float = 0.9,
         constant_ending: float = 0.0,
     ) -> None:
-        self.max_iters = max_iters
-        self.power = power
-        self.constant_ending = constant_ending
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+        _check_warmup_method(warmup_method)
+        self.max_iters, self.power, self.constant_ending = max_iters, power, constant_ending
+        self.warmup_factor, self.warmup_iters, self.warmup_method = warmup_factor, warmup_iters, warmup_method
+        super().__init__(optimizer, last_epoch)
 
-    def _decay(self, t: int) -> float:
+    def get_lr(self) -> list[Any]:
+        t = self.last_epoch
         factor = (1 - t / self.max_iters) ** self.power
-        return max(factor, self.constant_ending) if t >= self.warmup_iters else factor
+        if t >= self.warmup_iters:
+            factor = max(factor, self.constant_ending)
+        else:
+            risen = 0.0 if self.warmup_method == "constant" else t / self.warmup_iters
+            factor *= self.warmup_factor + (1 - self.warmup_factor) * risen
+        return [base_lr * factor for base_lr in self.base_lrs]

@@ -84,11 +84,21 @@ class Reach:
         for path in python_files("embedded"):
             module = ".".join(path.relative_to(ROOT / "embedded").with_suffix("").parts).removesuffix(".__init__")
             self.sources[module] = Source(path.read_text(), module, path.name == "__init__.py")
+        for line in (ROOT / "embedded" / "detectron2" / "homes.txt").read_text().splitlines():
+            if not line.startswith("#"):
+                self._add_homes(*line.split(": "))
         self.reached: set[tuple[str, str]] = set()
         self.methods: dict[tuple[str, str], dict[str, ast.FunctionDef]] = {}
         self.words: set[str] = set()
         for source in self.sources.values():
             self.follow(*source.names_in(*_done_at_import(source.tree)))
+
+    def _add_homes(self, module: str, entries: str) -> None:
+        """What the table says a module gives out, as if the module imported it."""
+        source = self.sources.setdefault(f"detectron2.{module}", Source("", f"detectron2.{module}", True))
+        for entry in entries.split():
+            name, _, home = entry.rpartition("=")
+            source.imported[name or home.rpartition(".")[2]] = home
 
     def follow(self, dotted: Iterable[str], words: Iterable[str]) -> None:
         """Reach what these names stand for, and whatever that names in turn."""

@@ -22,22 +22,24 @@ INSTALL_LINE = (
 
 
 def _read(table: str) -> dict[str, list[str]]:
-    rows = (line.split(": ") for line in table.splitlines() if not line.startswith("#"))
+    lines = (Path(__file__).parent / table).read_text("utf-8").splitlines()
+    rows = (line.split(": ") for line in lines if not line.startswith("#"))
     return {f"detectron2.{module}": names.split() for module, names in rows}
 
 
-_NAMES = _read((Path(__file__).parent / "left_out.txt").read_text("utf-8"))
+def _homes() -> dict[tuple[str, str], tuple[str, str]]:
+    """(module, name) -> (module, name) where it is at home; written as name=home, or as a home of the same name."""
+    homes = {}
+    for module, entries in _read("homes.txt").items():
+        for entry in entries:
+            home, _, own_name = entry.rpartition("=")[2].rpartition(".")
+            homes[module, entry.partition("=")[0] if "=" in entry else own_name] = home, own_name
+    return homes
+
+
+_NAMES, _HOMES = _read("left_out.txt"), _homes()
+_KNOWN = {*_NAMES, *(module for module, _ in _HOMES)}
 META_ARCHITECTURES = _NAMES["detectron2.modeling.meta_arch"]
-# What stands on evaluation in mask2former_ext is loaded when it is used: (module, name) -> home.
-_ON_DEMAND = {
-    ("detectron2.evaluation", name): f"detectron2.evaluation.{home}"
-    for name, home in (
-        ("COCOPanopticEvaluator", "panoptic_evaluation"),
-        ("SemSegEvaluator", "sem_seg_evaluation"),
-        ("CityscapesInstanceEvaluator", "cityscapes_evaluation"),
-        ("CityscapesSemSegEvaluator", "cityscapes_evaluation"),
-    )
-}
 
 
 def left_out_message(name: str) -> str:
@@ -73,9 +75,10 @@ class _Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         def find(name: str) -> Any:
-            if (module.__name__, name) in _ON_DEMAND:
-                return getattr(import_module(_ON_DEMAND[module.__name__, name]), name)
-            if name not in _NAMES[module.__name__]:
+            if (module.__name__, name) in _HOMES:
+                home, own_name = _HOMES[module.__name__, name]
+                return getattr(import_module(home), own_name)
+            if name not in _NAMES.get(module.__name__, ()):
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             return stand_in(name, module.__name__)
 
@@ -91,10 +94,10 @@ class LeftOutModules(MetaPathFinder):
         if not fullname.startswith("detectron2."):
             return None
         spec = PathFinder.find_spec(fullname, path)
-        if spec is None and fullname not in _NAMES:
+        if spec is None and fullname not in _KNOWN:
             raise ModuleNotFoundError(left_out_message(fullname))  # with a name, `from x import fullname` hides it
         if spec is None:
             return ModuleSpec(fullname, _Loader(fullname, ""), is_package=True)
-        if fullname in _NAMES and spec.origin is not None:
+        if fullname in _KNOWN and spec.origin is not None:
             spec.loader = _Loader(fullname, spec.origin)
         return spec

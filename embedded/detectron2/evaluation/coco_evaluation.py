@@ -18,7 +18,6 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.evaluation.evaluator import DatasetEvaluator
-from detectron2.evaluation.fast_eval_api import COCOeval_opt
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -173,7 +172,7 @@ def _evaluate_predictions_on_coco(
     coco_results: list[dict[str, Any]],
     iou_type: str,
     kpt_oks_sigmas: Sequence[float] | None = None,
-    cocoeval_fn: type[COCOeval] = COCOeval_opt,
+    cocoeval_fn: type[COCOeval] = COCOeval,
     img_ids: Sequence[int] | None = None,
     max_dets_per_image: Sequence[int] | None = None,
     use_fast_impl: bool | None = None,  # noqa: ARG001  older scripts choose by it; there is one implementation here

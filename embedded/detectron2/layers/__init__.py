@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # fmt: off
 # isort: skip_file
-from detectron2.layers.batch_norm import FrozenBatchNorm2d, NaiveSyncBatchNorm, get_norm
+from detectron2.layers.batch_norm import FrozenBatchNorm2d, get_norm
 from detectron2.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from torchvision.ops import complete_box_iou_loss as ciou_loss
 from torchvision.ops import distance_box_iou_loss as diou_loss
@@ -13,5 +13,5 @@ from detectron2.layers.nms import batched_nms, nms
 from detectron2.layers.roi_align import ROIAlign, roi_align
 from detectron2.layers.shape_spec import ShapeSpec
 from detectron2.layers.wrappers import (
-    Conv2d, ConvTranspose2d, cat, cross_entropy, interpolate, move_device_like, nonzero_tuple, shapes_to_tensor
+    Conv2d, ConvTranspose2d, cat, interpolate, nonzero_tuple, shapes_to_tensor
 )

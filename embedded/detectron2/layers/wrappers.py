@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, List, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
 
 import torch
@@ -34,20 +33,6 @@ def cat(tensors: List[Tensor], dim: int = 0) -> Tensor:  # noqa: UP006
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
-def empty_input_loss_func_wrapper(loss_func: Callable) -> Callable:
-    """The loss, but 0 with a gradient (not NaN) for the mean over no examples."""
-
-    def wrapped(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
-        if target.numel() == 0 and reduction == "mean":
-            return input.sum() * 0.0
-        return loss_func(input, target, reduction=reduction, **kwargs)
-
-    return wrapped
-
-
-cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
-
-
 def nonzero_tuple(x: Tensor) -> Tuple[Tensor, ...]:  # noqa: UP006
     """Indices of the nonzero entries, one tensor per dimension."""
     return x.nonzero(as_tuple=True)
@@ -58,8 +43,3 @@ def shapes_to_tensor(x: List[int], device: Optional[torch.device] = None) -> Ten
     if torch.jit.is_tracing():
         return torch.stack([torch.as_tensor(size, device=device) for size in x])
     return torch.as_tensor(x, device=device)
-
-
-def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
-    """`src` on the device of `dst`."""
-    return src.to(dst.device)

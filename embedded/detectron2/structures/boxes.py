@@ -165,16 +165,6 @@ def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     return _ratio(overlap, boxes1.area()[:, None] + boxes2.area() - overlap)
 
 
-def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N,) intersection over union of boxes with the same index."""
-    if len(boxes1) != len(boxes2):
-        raise ValueError(f"boxes with the same index need equal numbers, got {len(boxes1)} and {len(boxes2)}")
-    first, second = boxes1.tensor, boxes2.tensor
-    size = torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])
-    overlap = size.clamp(min=0).prod(dim=1)
-    return _ratio(overlap, boxes1.area() + boxes2.area() - overlap)
-
-
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     """(N, M) intersection over the area of the second box, in [0, 1]."""
     return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())

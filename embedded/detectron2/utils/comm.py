@@ -102,17 +102,3 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
 def shared_random_seed() -> int:
     """A random number below 2**31 that is the same in all processes. All of them must call it."""
     return all_gather(int(np.random.randint(2**31)))[0]
-
-
-def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:
-    """Sum (or mean) over processes of scalar tensors, valid in rank 0. All processes have the same keys."""
-    world_size = get_world_size()
-    if world_size == 1:
-        return input_dict
-    with torch.no_grad():
-        names = sorted(input_dict)
-        values = torch.stack([input_dict[name] for name in names])
-        dist.reduce(values, dst=0)
-        if average and is_main_process():
-            values = values / world_size
-        return dict(zip(names, values, strict=True))

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..catalog import DatasetCatalog, MetadataCatalog
-from .builtin_meta import ADE20K_SEM_SEG_CATEGORIES, _get_builtin_metadata
+from .builtin_meta import ADE20K_SEM_SEG_CATEGORIES, _get_builtin_metadata, _table
 from .cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 from .cityscapes_panoptic import register_all_cityscapes_panoptic
 from .coco import load_sem_seg, register_coco_instances
@@ -18,45 +18,20 @@ from .coco_panoptic import register_coco_panoptic, register_coco_panoptic_separa
 from .lvis import get_lvis_instances_meta, register_lvis_instances
 from .pascal_voc import register_pascal_voc
 
-# Name of the split -> (folder of images, name of the annotations).
-_COCO_SPLITS = {
-    "2014_train": ("train2014", "instances_train2014"),
-    "2014_val": ("val2014", "instances_val2014"),
-    "2014_minival": ("val2014", "instances_minival2014"),
-    "2014_valminusminival": ("val2014", "instances_valminusminival2014"),
-    "2017_train": ("train2017", "instances_train2017"),
-    "2017_val": ("val2017", "instances_val2017"),
-    "2017_test": ("test2017", "image_info_test2017"),
-    "2017_test-dev": ("test2017", "image_info_test-dev2017"),
-    "2017_val_100": ("val2017", "instances_val2017_100"),
-}
-_COCO_PANOPTIC_SPLITS = {"2017_train": "train2017", "2017_val": "val2017", "2017_val_100": "val2017_100"}
-_LVIS_FILES = {
-    "v1_train": "lvis_v1_train",
-    "v1_val": "lvis_v1_val",
-    "v1_test_dev": "lvis_v1_image_info_test_dev",
-    "v1_test_challenge": "lvis_v1_image_info_test_challenge",
-    "v0.5_train": "lvis_v0.5_train",
-    "v0.5_val": "lvis_v0.5_val",
-    "v0.5_val_rand_100": "lvis_v0.5_val_rand_100",
-    "v0.5_test": "lvis_v0.5_image_info_test",
-    "v0.5_train_cocofied": "lvis_v0.5_train_cocofied",
-    "v0.5_val_cocofied": "lvis_v0.5_val_cocofied",
-}
-_VOC_SPLITS = {2007: ("trainval", "train", "val", "test"), 2012: ("trainval", "train", "val")}
+_SPLITS = _table("splits")  # coco: name -> (folder of images, name of the annotations); lvis: name -> annotations; ...
 
 
 def register_all_coco(root: str) -> None:
     coco = os.path.join(root, "coco")
-    for split, (images, labels) in _COCO_SPLITS.items():
+    for split, (images, labels) in _SPLITS["coco"].items():
         json_file, image_root = f"{coco}/annotations/{labels}.json", f"{coco}/{images}"
         register_coco_instances(f"coco_{split}", _get_builtin_metadata("coco"), json_file, image_root)
-    for split, (images, labels) in _COCO_SPLITS.items():
+    for split, (images, labels) in _SPLITS["coco"].items():
         if "test" not in split:
             json_file = f"{coco}/annotations/{labels.replace('instances', 'person_keypoints')}.json"
             metadata = _get_builtin_metadata("coco_person")
             register_coco_instances(f"keypoints_coco_{split}", metadata, json_file, f"{coco}/{images}")
-    for split, suffix in _COCO_PANOPTIC_SPLITS.items():
+    for split, suffix in _SPLITS["coco_panoptic"].items():
         name, instances = f"coco_{split}_panoptic", MetadataCatalog.get(f"coco_{split}")
         panoptic = f"{coco}/panoptic_{suffix}", f"{coco}/annotations/panoptic_{suffix}.json"
         separated, standard = map(_get_builtin_metadata, ("coco_panoptic_separated", "coco_panoptic_standard"))
@@ -68,7 +43,7 @@ def register_all_coco(root: str) -> None:
 
 
 def register_all_lvis(root: str) -> None:
-    for split, labels in _LVIS_FILES.items():
+    for split, labels in _SPLITS["lvis"].items():
         json_file = os.path.join(root, f"lvis/{labels}.json")
         metadata = get_lvis_instances_meta(split)
         register_lvis_instances(f"lvis_{split}", metadata, json_file, os.path.join(root, "coco/"))
@@ -90,10 +65,10 @@ def register_all_cityscapes(root: str) -> None:
 
 
 def register_all_pascal_voc(root: str) -> None:
-    for year, splits in _VOC_SPLITS.items():
+    for year, splits in _SPLITS["voc"].items():
         for split in splits:
             name = f"voc_{year}_{split}"
-            register_pascal_voc(name, os.path.join(root, f"VOC{year}"), split, year)
+            register_pascal_voc(name, os.path.join(root, f"VOC{year}"), split, int(year))
             MetadataCatalog.get(name).evaluator_type = "pascal_voc"
 
 

@@ -167,7 +167,7 @@ class OneFormer(Mask2Former):
 
     `task`: "semantic", "instance" or "panoptic", or a sentence that contains it, in any case. Whatever the task, all
     outputs that are switched on are given; the one that it names is the one that it is good for. In training also
-    `text`: a list of X = NUM_QUERIES - NUM_CONTEXT strings (see `mask2former_ext.data.targets.object_texts`).
+    `text`: a list of X = NUM_QUERIES - NUM_CONTEXT strings (see `mask2former_ext.data.targets.texts.object_texts`).
     """
 
     reads_task = True

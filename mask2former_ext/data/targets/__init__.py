@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mask2former_ext.on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from mask2former_ext.data.targets.kind import Augmented, Source, TargetKind
@@ -19,8 +20,4 @@ _HOME_OF = {
     **dict.fromkeys(("register_target_kind", "target_kind", "target_kind_class"), "table"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+__getattr__, __dir__ = names_on_demand(__name__, _HOME_OF)

@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from detectron2.config import CfgNode
 
 from mask2former_ext.data.targets.annotations import annotated_masks, has_outline
-from mask2former_ext.data.targets.kind import (
-    ANNOTATIONS,
-    PANOPTIC_FILE,
-    Augmented,
-    Record,
-    Source,
-    TargetKind,
-    ignore_label_of,
-)
+from mask2former_ext.data.targets.kind import ANNOTATIONS, PANOPTIC_FILE, Augmented, Record, Source, TargetKind
 from mask2former_ext.data.targets.masks import panoptic_ids, panoptic_masks
 
 
@@ -27,13 +18,6 @@ class InstanceTarget(TargetKind):
     needs = ((ANNOTATIONS, PANOPTIC_FILE),)
     needs_things = True
     numberings = ("together",)
-
-    def __init__(self, ignore_label: int = 255) -> None:
-        self.ignore_label = ignore_label
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> TargetKind:
-        return cls(ignore_label_of(cfg))
 
     def teaches_nothing(self, record: Record) -> bool:
         """An image without an outlined object, crowds aside."""
@@ -48,6 +32,7 @@ class InstanceTarget(TargetKind):
 
 
 def has_outlined_object(annotation: Record) -> bool:
+    """Whether it is an object with a mask, no crowd."""
     return not annotation.get("iscrowd", 0) and has_outline(annotation)
 
 

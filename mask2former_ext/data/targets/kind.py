@@ -109,12 +109,14 @@ class TargetKind(ABC):
     # Of the ways in which models number their classes (see `contract`), those that it is for.
     numberings: tuple[str, ...] = ("together", "apart")
 
-    ignore_label: int = 255  # of a pixel that has no class
+    def __init__(self, ignore_label: int = 255) -> None:
+        """`ignore_label`: of a pixel that has no class."""
+        self.ignore_label = ignore_label
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> TargetKind:
         """The kind as `cfg` wants it; the data sets of cfg.DATASETS.TRAIN are registered."""
-        return cls()
+        return cls(ignore_label_of(cfg))
 
     @classmethod  # noqa: B027  # most kinds have no key of their own
     def check_config(cls, cfg: CfgNode) -> None:
@@ -201,6 +203,7 @@ class TargetKind(ABC):
 
 
 def first_key(record: Record, keys: Iterable[str]) -> str | None:
+    """The first of the keys that the record has."""
     return next((key for key in keys if key in record), None)
 
 
@@ -221,6 +224,7 @@ def require_pixel_classes(record: Record) -> None:
 
 
 def has_things(dataset_name: str) -> bool:
+    """Whether a registered data set has a class that is a thing."""
     table = class_table(dataset_name)
     return table is not None and bool(table.things)
 

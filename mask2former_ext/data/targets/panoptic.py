@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectron2.config import CfgNode
-
-from mask2former_ext.data.targets.kind import PANOPTIC_FILE, Augmented, Source, TargetKind, ignore_label_of
+from mask2former_ext.data.targets.kind import PANOPTIC_FILE, Augmented, Source, TargetKind
 from mask2former_ext.data.targets.masks import panoptic_ids, panoptic_masks
 
 
@@ -16,13 +14,6 @@ class PanopticTarget(TargetKind):
     name = "panoptic"
     needs = ((PANOPTIC_FILE,),)
     numberings = ("together",)
-
-    def __init__(self, ignore_label: int = 255) -> None:
-        self.ignore_label = ignore_label
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> TargetKind:
-        return cls(ignore_label_of(cfg))
 
     def build(self, source: Source, augmented: Augmented) -> dict[str, Any]:
         ids = panoptic_ids(augmented.moved(source.panoptic_png))

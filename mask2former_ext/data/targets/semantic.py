@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 
-from mask2former_ext.data.targets.kind import (
-    PANOPTIC_FILE,
-    SEMANTIC_FILE,
-    Augmented,
-    Source,
-    TargetKind,
-    ignore_label_of,
-)
+from mask2former_ext.data.targets.kind import PANOPTIC_FILE, SEMANTIC_FILE, Augmented, Source, TargetKind
 from mask2former_ext.data.targets.masks import semantic_masks
 
 
@@ -25,13 +17,6 @@ class SemanticTarget(TargetKind):
     needs = ((SEMANTIC_FILE, PANOPTIC_FILE),)
     carries_labels = True
     numberings = ("together",)
-
-    def __init__(self, ignore_label: int = 255) -> None:
-        self.ignore_label = ignore_label
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> TargetKind:
-        return cls(ignore_label_of(cfg))
 
     def build(self, source: Source, augmented: Augmented) -> dict[str, Any]:
         assert augmented.labels is not None, "carries_labels"

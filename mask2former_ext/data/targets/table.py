@@ -25,6 +25,7 @@ def register_target_kind(name: str, kind: type[TargetKind]) -> None:
 
 
 def target_kind_names() -> list[str]:
+    """What INPUT.TARGETS may be, for models of either numbering."""
     return sorted({name for name, _ in _KINDS})
 
 

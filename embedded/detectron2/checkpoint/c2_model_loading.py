@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os.path
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
 # Caffe2's names of ResNet and FPN parameters -> Detectron2's. In this order, on names with dots for underscores.
-_CAFFE2_RULES = [
-    (r"^pred\.(?=[bw]$)", "linear."),
-    (r"\.(?:bn|gn)\.(?:s|gamma)$", ".norm.weight"),
-    (r"\.(?:bn|gn)\.(?:b|beta)$", ".norm.bias"),
-    (r"\.bn\.(?:rm|running\.mean)$", ".norm.running_mean"),
-    (r"\.bn\.(?:riv|running\.var)$", ".norm.running_var"),
-    (r"\.w$", ".weight"),
-    (r"\.b$", ".bias"),
-    (r"^(?:res\.)?conv1\.", "stem.conv1."),
-    (r"\.branch1\.", ".shortcut."),
-    (r"\.branch2a\.", ".conv1."),
-    (r"\.branch2b\.", ".conv2."),
-    (r"\.branch2c\.", ".conv3."),
-    (r"^fpn\.inner\.res(\d)\.\d+\.sum(?:\.lateral)?\.", r"fpn_lateral\1."),
-    (r"^fpn\.res(\d)\.\d+\.sum\.", r"fpn_output\1."),
-]
+_CAFFE2_RULES = json.loads((Path(__file__).parent / "caffe2_names.json").read_text("utf-8"))
 
 
 def _from_caffe2(name: str) -> str:

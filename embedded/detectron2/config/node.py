@@ -83,3 +83,6 @@ def add_keys(cfg: CfgNode, package: str) -> None:
 def get_cfg() -> CfgNode:
     """A fresh config with all of Detectron2's keys at their defaults."""
     return default_config().clone()
+
+
+_C = default_config()  # for those who know it as detectron2.config.defaults._C

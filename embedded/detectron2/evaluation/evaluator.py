@@ -37,7 +37,6 @@ class DatasetEvaluators(DatasetEvaluator):
     """Several evaluators as one. No two may report the same task."""
 
     def __init__(self, evaluators: Sequence[DatasetEvaluator]) -> None:
-        super().__init__()
         self._evaluators = evaluators
 
     def reset(self) -> None:

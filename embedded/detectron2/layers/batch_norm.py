@@ -58,21 +58,12 @@ class FrozenBatchNorm2d(nn.Module):
         """The module with every BatchNorm2d and SyncBatchNorm in it, or itself, replaced by a frozen copy."""
         if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
             frozen = cls(module.num_features, module.eps)
-            _copy_statistics(module, frozen)
+            for name, value in module.state_dict().items():  # num_batches_tracked keeps its place in the state dict
+                setattr(frozen, name, value.detach().clone())
             return frozen
         for name, child in module.named_children():
             setattr(module, name, cls.convert_frozen_batchnorm(child))
         return module
-
-
-def _copy_statistics(source: Any, target: FrozenBatchNorm2d) -> None:
-    if source.weight is not None:
-        target.weight.data = source.weight.detach().clone()
-        target.bias.data = source.bias.detach().clone()
-    target.running_mean.data = source.running_mean.detach().clone()
-    target.running_var.data = source.running_var.detach().clone()
-    if source.num_batches_tracked is not None:  # a frozen copy keeps the name in its state dict
-        target.num_batches_tracked = source.num_batches_tracked.detach().clone()
 
 
 class LayerNorm(nn.Module):

@@ -15,8 +15,7 @@ from .cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 from .cityscapes_panoptic import register_all_cityscapes_panoptic
 from .coco import load_sem_seg, register_coco_instances
 from .coco_panoptic import register_coco_panoptic, register_coco_panoptic_separated
-from .lvis import get_lvis_instances_meta, register_lvis_instances
-from .pascal_voc import register_pascal_voc
+from .lvis import get_lvis_instances_meta, register_lvis_instances, register_pascal_voc
 
 _SPLITS = _table("splits")  # coco: name -> (folder of images, name of the annotations); lvis: name -> annotations; ...
 

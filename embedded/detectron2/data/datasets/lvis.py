@@ -1,7 +1,8 @@
-"""LVIS: registered with its metadata; reading its files is left out, see `detectron2._left_out`."""
+"""LVIS and Pascal VOC: registered with their metadata; reading their files is left out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2._left_out import left_out_message
@@ -23,9 +24,26 @@ def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
     raise ValueError(f"there is no built-in metadata for '{dataset_name}': its name must say v0.5 or v1")
 
 
-def register_lvis_instances(name: str, metadata: dict[str, Any], json_file: str, image_root: str) -> None:
+def _left_out_loader(name: str) -> Callable[[], None]:
     def load() -> None:
-        raise ImportError(left_out_message("detectron2.data.datasets.lvis.load_lvis_json"))
+        raise ImportError(left_out_message(f"detectron2.data.datasets.{name}"))
 
-    DatasetCatalog.register(name, load)
+    return load
+
+
+def register_lvis_instances(name: str, metadata: dict[str, Any], json_file: str, image_root: str) -> None:
+    DatasetCatalog.register(name, _left_out_loader("lvis.load_lvis_json"))
     MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="lvis", **metadata)
+
+
+CLASS_NAMES = tuple(
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
+    "sheep sofa train tvmonitor".split()
+)
+
+
+def register_pascal_voc(
+    name: str, dirname: str, split: str, year: int, class_names: Sequence[str] = CLASS_NAMES
+) -> None:
+    DatasetCatalog.register(name, _left_out_loader("pascal_voc.load_voc_instances"))
+    MetadataCatalog.get(name).set(thing_classes=list(class_names), dirname=dirname, year=year, split=split)

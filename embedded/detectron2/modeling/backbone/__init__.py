@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2.modeling.backbone.backbone import Backbone
-from detectron2.modeling.backbone.build import BACKBONE_REGISTRY, build_backbone
+from detectron2.modeling.backbone.backbone import BACKBONE_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.backbone.fpn import FPN
 from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet, build_resnet_backbone

@@ -10,8 +10,7 @@ import fvcore.nn.weight_init as weight_init
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
-from detectron2.modeling.backbone.backbone import Backbone
-from detectron2.modeling.backbone.build import BACKBONE_REGISTRY
+from detectron2.modeling.backbone.backbone import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import Tensor, nn
 
@@ -104,14 +103,9 @@ class LastLevelMaxPool(nn.Module):
         return [F.max_pool2d(x, kernel_size=1, stride=2)]
 
 
-def _resnet_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> FPN:
-    node = cfg.MODEL.FPN
-    return FPN(
-        bottom_up, node.IN_FEATURES, node.OUT_CHANNELS, norm=node.NORM, top_block=top_block, fuse_type=node.FUSE_TYPE
-    )
-
-
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """ResNet and FPN, with p6 by pooling."""
-    return _resnet_fpn(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
+    node, bottom_up = cfg.MODEL.FPN, build_resnet_backbone(cfg, input_shape)
+    options = {"norm": node.NORM, "top_block": LastLevelMaxPool(), "fuse_type": node.FUSE_TYPE}
+    return FPN(bottom_up, node.IN_FEATURES, node.OUT_CHANNELS, **options)

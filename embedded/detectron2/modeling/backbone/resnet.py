@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from detectron2._left_out import left_out_message
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
-from detectron2.modeling.backbone.backbone import Backbone
-from detectron2.modeling.backbone.build import BACKBONE_REGISTRY
+from detectron2.modeling.backbone.backbone import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
 Norm = str | Callable[[int], nn.Module]
@@ -31,26 +30,11 @@ _LAYOUTS = {
 
 
 def _convolution(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    norm: Norm,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
+    in_channels: int, out_channels: int, kernel_size: int, norm: Norm, dilation: int = 1, **options: Any
 ) -> Conv2d:
     """Convolution without bias and its norm, as wide as its input at stride 1."""
-    layer = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        padding=kernel_size // 2 * dilation,
-        dilation=dilation,
-        groups=groups,
-        bias=False,
-        norm=get_norm(norm, out_channels),
-    )
+    options |= {"padding": kernel_size // 2 * dilation, "dilation": dilation, "bias": False}
+    layer = Conv2d(in_channels, out_channels, kernel_size, norm=get_norm(norm, out_channels), **options)
     weight_init.c2_msra_fill(layer)
     return layer
 
@@ -183,12 +167,6 @@ class ResNet(Backbone):
             maps["linear"] = self.linear(torch.flatten(self.avgpool(x), 1))
         return {name: maps[name] for name in self._out_features}
 
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(self._out_feature_channels.get(name), stride=self._out_feature_strides.get(name))
-            for name in self._out_features
-        }
-
     def freeze(self, freeze_at: int = 0) -> ResNet:
         """Stop training of the first parts, in place: 1 the stem, 2 also res2, 3 also res3, ..."""
         if freeze_at >= 1:
@@ -239,14 +217,6 @@ class ResNet(Backbone):
         return stages
 
 
-def _check_shallow(node: CfgNode) -> None:
-    """ResNet-18 and -34 have no bottleneck, so that most options mean nothing to them."""
-    wanted = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
-    wrong = {key: node[key] for key, value in wanted.items() if node[key] != value}
-    if wrong:
-        raise ValueError(f"MODEL.RESNETS: depth {node.DEPTH} needs {wanted}; got {wrong}")
-
-
 def stages_from_config(
     node: CfgNode, dilations: Sequence[int], last_grid: Sequence[int] | None = None
 ) -> list[list[CNNBlockBase]]:
@@ -259,8 +229,9 @@ def stages_from_config(
     if any(node.DEFORM_ON_PER_STAGE):
         raise ImportError(left_out_message("MODEL.RESNETS.DEFORM_ON_PER_STAGE"))
     bottleneck, counts = _LAYOUTS[node.DEPTH]
-    if not bottleneck:
-        _check_shallow(node)
+    shallow = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}  # what ResNet-18 and -34 can be
+    if not bottleneck and any(node[key] != value for key, value in shallow.items()):
+        raise ValueError(f"MODEL.RESNETS: depth {node.DEPTH} needs {shallow}; got {dict(node)}")
     stages, in_channels, out_channels = [], node.STEM_OUT_CHANNELS, node.RES2_OUT_CHANNELS
     width = node.NUM_GROUPS * node.WIDTH_PER_GROUP
     for number, (count, dilation) in enumerate(zip(counts, dilations, strict=True)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from detectron2.config import CfgNode
+from detectron2.solver import build_lr_scheduler as _build_lr_scheduler
 from detectron2.solver.lr_scheduler import _check_warmup_method
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -40,3 +42,19 @@ class WarmupPolyLR(LRScheduler):
             risen = 0.0 if self.warmup_method == "constant" else t / self.warmup_iters
             factor *= self.warmup_factor + (1 - self.warmup_factor) * risen
         return [base_lr * factor for base_lr in self.base_lrs]
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
+    """The schedule cfg.SOLVER.LR_SCHEDULER_NAME: WarmupPolyLR, or one of detectron2.solver's."""
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        return _build_lr_scheduler(cfg, optimizer)
+    return WarmupPolyLR(
+        optimizer,
+        solver.MAX_ITER,
+        warmup_factor=solver.WARMUP_FACTOR,
+        warmup_iters=solver.WARMUP_ITERS,
+        warmup_method=solver.WARMUP_METHOD,
+        power=solver.POLY_LR_POWER,
+        constant_ending=solver.POLY_LR_CONSTANT_ENDING,
+    )

@@ -77,8 +77,7 @@ def inference_on_dataset(
     _logger.info(f"Start inference on {total} batches")
 
     def call(moment: str) -> None:
-        if callbacks and moment in callbacks:
-            callbacks[moment]()
+        (callbacks or {}).get(moment, lambda: None)()
 
     seconds = dict.fromkeys(("data", "compute", "eval"), 0.0)
     timed, last = 0, time.perf_counter()

@@ -16,8 +16,7 @@ def detector_postprocess(
     Boxes are scaled and clipped, those that become empty are dropped, mask squares (N, 1, M, M) are put in the image as
     bool (N, H, W), keypoints are scaled. The input is left as it is.
     """
-    height, width = results.image_size
-    scale_x, scale_y = output_width / width, output_height / height
+    scale_x, scale_y = output_width / results.image_size[1], output_height / results.image_size[0]
     scaled = Instances((output_height, output_width), **results.get_fields())
     name = "pred_boxes" if scaled.has("pred_boxes") else "proposal_boxes"
     assert scaled.has(name), "detections need pred_boxes or proposal_boxes to be scaled"
@@ -28,9 +27,8 @@ def detector_postprocess(
     scaled = scaled[boxes.nonempty()]
 
     if scaled.has("pred_masks"):
-        scaled.pred_masks = paste_masks_in_image(
-            scaled.pred_masks[:, 0], scaled.get(name), scaled.image_size, threshold=mask_threshold
-        )
+        squares = scaled.pred_masks[:, 0]
+        scaled.pred_masks = paste_masks_in_image(squares, scaled.get(name), scaled.image_size, mask_threshold)
     if scaled.has("pred_keypoints"):
         scaled.pred_keypoints = scaled.pred_keypoints * scaled.pred_keypoints.new_tensor([scale_x, scale_y, 1.0])
     return scaled

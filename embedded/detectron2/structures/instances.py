@@ -56,18 +56,12 @@ class Instances:
     def get_fields(self) -> dict[str, Any]:
         return self._fields
 
-    def _with(self, fields: dict[str, Any]) -> Instances:
-        same_size = Instances(self._image_size)
-        for name, value in fields.items():
-            same_size.set(name, value)
-        return same_size
-
     def to(self, *args: Any, **kwargs: Any) -> Instances:
         """Every field that has a `to`, moved or converted."""
         moved = {
             name: value.to(*args, **kwargs) if hasattr(value, "to") else value for name, value in self._fields.items()
         }
-        return self._with(moved)
+        return Instances(self._image_size, **moved)
 
     def __getitem__(self, item: int | slice | torch.Tensor) -> Instances:
         """The chosen objects; a single number gives Instances of length 1."""
@@ -75,7 +69,7 @@ class Instances:
             if not -len(self) <= item < len(self):
                 raise IndexError(f"index {item} is out of range for {len(self)} instances")
             item = slice(item, item + 1 or None)
-        return self._with({name: value[item] for name, value in self._fields.items()})
+        return Instances(self._image_size, **{name: value[item] for name, value in self._fields.items()})
 
     def __len__(self) -> int:
         for value in self._fields.values():
@@ -95,9 +89,8 @@ class Instances:
         assert len(sizes) <= 1, f"cannot join instances of images with different sizes: {sorted(sizes)}"
         if len(instance_lists) == 1:
             return first
-        return first._with(
-            {name: _joined(name, [each.get(name) for each in instance_lists]) for name in first.get_fields()}
-        )
+        fields = {name: _joined(name, [each.get(name) for each in instance_lists]) for name in first.get_fields()}
+        return Instances(first.image_size, **fields)
 
     def __str__(self) -> str:
         size = f"num_instances={len(self) if self._fields else 0}, image_height={self._image_size[0]}"

@@ -75,6 +75,7 @@ def test_a_builtin_data_set_has_the_metadata_recorded_from_detectron2(builtin: s
     assert metadata_digest(builtin) == NAMES_AND_DIGESTS[builtin]
 
 
+@pytest.mark.slow
 def test_nothing_but_detectron2s_data_sets_is_registered_at_import():
     code = "from detectron2.data import DatasetCatalog; print(*DatasetCatalog.list())"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -338,6 +338,7 @@ def write_sum_of_ranks(folder: str) -> None:
     Path(folder, str(comm.get_rank())).write_text(f"{total.item()} of {comm.get_world_size()}")
 
 
+@pytest.mark.slow
 @without_gpu
 def test_launch_runs_two_cpu_processes_that_reduce_a_sum(tmp_path):
     launch(write_sum_of_ranks, 2, dist_url="auto", args=(str(tmp_path),))
@@ -350,6 +351,7 @@ def test_launch_of_one_process_calls_the_function_here():
     assert called == [os.getpid()]
 
 
+@pytest.mark.slow
 @without_gpu
 @pytest.mark.skipif(not EMBEDDED, reason="launch of the real Detectron2 does not know torchrun")
 def test_launch_joins_the_processes_that_torchrun_has_started(tmp_path):
@@ -364,6 +366,7 @@ def test_launch_joins_the_processes_that_torchrun_has_started(tmp_path):
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["3.0 of 2", "3.0 of 2"]
 
 
+@pytest.mark.slow
 def test_evaluators_serve_a_script_that_has_registered_its_own_swin(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -377,6 +380,7 @@ def test_evaluators_serve_a_script_that_has_registered_its_own_swin(tmp_path):
     subprocess.run([sys.executable, str(script)], check=True, env={**os.environ, "PYTHONPATH": path})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not EMBEDDED, reason="the real Detectron2 knows nothing of this package")
 def test_evaluators_and_visualizer_serve_a_script_with_names_of_its_own(tmp_path):
     path = os.pathsep.join(filter(None, sys.path))

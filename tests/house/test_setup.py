@@ -282,6 +282,7 @@ def test_the_version_stands_in_one_place_and_needs_no_import():
     assert version not in (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()
 
 
+@pytest.mark.slow
 def test_the_bug_report_names_versions_detectron2_devices_and_kernels():
     done = subprocess.run([sys.executable, "-m", "mask2former_ext.env"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -163,6 +163,7 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path):
         Trainer.resume_or_load(trainer, resume=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_may_be_longer_than_the_first(data, tmp_path):
     def trainer(steps: int) -> Trainer:
         settings = ["SOLVER.MAX_ITER", steps, "SOLVER.IMS_PER_BATCH", 1, "DATALOADER.NUM_WORKERS", 0]

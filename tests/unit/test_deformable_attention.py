@@ -66,6 +66,7 @@ def test_a_location_that_is_not_a_number_spoils_its_own_query_only():
     assert torch.equal(output, clean)
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_finite_differences():
     assert torch.autograd.gradcheck(attend, arguments(grad=True))
 

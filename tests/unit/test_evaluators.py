@@ -216,6 +216,7 @@ def wrong_in_places(number: int) -> dict:
     return output
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one(register, tmp_path):
     metadata = write_panoptic(tmp_path)
     with socket.socket() as probe:

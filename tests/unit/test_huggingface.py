@@ -125,12 +125,14 @@ def assert_same_logits(ours, theirs):
     torch.testing.assert_close(outputs["pred_masks"], expected.masks_queries_logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_class_and_mask_logits_are_those_of_transformers(pair):
     theirs, folder = pair
     ours, _ = converted(folder)
     assert_same_logits(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_decoder_wider_than_its_pixel_decoder_converts_too(tmp_path):
     theirs = random_mask2former("resnet", hidden_dim=64)
     if not any("transformer_module.input_projections" in name for name in theirs.state_dict()):

@@ -93,6 +93,7 @@ def test_the_best_detections_are_kept_and_lie_in_the_image():
     assert found.boxes.tolist() == [[50, 50, 90, 100], [20, 20, 30, 30]]
 
 
+@pytest.mark.slow
 def test_boxes_and_masks_are_at_the_size_that_is_asked_for():
     model, x = tiny_model("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0), an_input()
     instances = model([x])[0]["instances"]
@@ -111,6 +112,7 @@ def test_no_proposals_or_detections_give_empty_results_of_right_types(nothing):
     assert found.scores.dtype == torch.float32 and found.pred_classes.dtype == torch.int64
 
 
+@pytest.mark.slow
 def test_without_masks_it_is_faster_rcnn():
     model = tiny_model("MODEL.MASK_ON", False)
     assert not model([an_input()])[0]["instances"].has("pred_masks")
@@ -130,6 +132,7 @@ def test_at_most_a_quarter_of_the_regions_are_objects_truth_among_them():
     assert heads.sample(torch.zeros(0, 4), truth).boxes.tolist() == [[10, 10, 50, 40]]
 
 
+@pytest.mark.slow
 def test_only_the_mask_of_the_true_class_takes_loss():
     model = tiny_model()
     losses_of(model, an_input(((10, 10, 50, 40),)))["loss_mask"]
@@ -137,6 +140,7 @@ def test_only_the_mask_of_the_true_class_takes_loss():
     assert gradient[0] > 0 and gradient[1:].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agnostic", [("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True), ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", True)]
 )
@@ -145,6 +149,7 @@ def test_one_box_or_mask_may_serve_all_classes(agnostic):
     assert len(tiny_model(*agnostic, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)([an_input()])[0]["instances"]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["giou", "diou", "ciou"])
 def test_losses_of_boxes_may_be_those_of_overlap(loss):
     losses_of(
@@ -152,6 +157,7 @@ def test_losses_of_boxes_may_be_those_of_overlap(loss):
     )
 
 
+@pytest.mark.slow
 def test_heads_may_be_normalised_and_have_several_convolutions():
     box, mask = "MODEL.ROI_BOX_HEAD.", "MODEL.ROI_MASK_HEAD."
     convolutions = [box + "NUM_CONV", 2, box + "CONV_DIM", 32, mask + "CONV_DIM", 32, "MODEL.RPN.CONV_DIMS", [-1, 24]]
@@ -161,6 +167,7 @@ def test_heads_may_be_normalised_and_have_several_convolutions():
     assert {"roi_heads.box_head.conv2.norm.weight", "proposal_generator.rpn_head.conv.conv1.weight"} <= names
 
 
+@pytest.mark.slow
 def test_masks_may_come_as_bitmaps_a_tensor_or_polygons():
     polygons = PolygonMasks([[torch.tensor([x0, y0, x1, y0, x1, y1, x0, y1])] for x0, y0, x1, y1 in
                              ((10.0, 10, 50, 40), (30.0, 20, 90, 60))])  # fmt: skip
@@ -177,6 +184,7 @@ def test_boxes_that_are_not_given_are_those_around_the_masks():
     assert tiny_model().truth(x, "photo.jpg").boxes.tolist() == [[10, 10, 50, 40], [30, 20, 90, 60]]
 
 
+@pytest.mark.slow
 def test_a_sampling_seed_fixes_the_losses():
     model = tiny_model("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 16)
     first, second, other = (losses_of(model, an_input(seed=seed)) for seed in (1, 1, 2))
@@ -187,6 +195,7 @@ def test_a_sampling_seed_fixes_the_losses():
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
+@pytest.mark.slow
 def test_truth_boxes_that_cannot_be_are_named_counted_and_left_out(caplog):
     bad = ((10, 10, 10, 40), (200, 10, 250, 40), (float("nan"), 0, 5, 5))
     model = tiny_model()
@@ -197,6 +206,7 @@ def test_truth_boxes_that_cannot_be_are_named_counted_and_left_out(caplog):
     assert "number 0 [10.0, 10.0, 10.0, 40.0], number 2 [200.0" in caplog.text and "number 3 [nan" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [[()], [(), ((10, 10, 50, 40),)], [((5, 5, 5, 5),)]])
 def test_images_without_truth_train_every_parameter(batch):
     losses_of(tiny_model(), *(an_input(boxes) for boxes in batch))

@@ -35,6 +35,7 @@ def test_an_old_name_gives_the_very_module_of_the_new_one(old, monkeypatch):
     assert module is importlib.import_module(f"mask2former_ext.{moved.MOVED[old]}")
 
 
+@pytest.mark.slow
 def test_an_old_name_warns_once(repository):
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=repository)
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ def model():
 # --------------------------------------------------------------------------------------------------------------- task
 
 
+@pytest.mark.slow
 def test_another_task_gives_other_scores(model):
     x = an_input(64, 64)
     with torch.no_grad():
@@ -35,6 +36,7 @@ def test_another_task_gives_other_scores(model):
     assert not torch.allclose(semantic, panoptic)
 
 
+@pytest.mark.slow
 def test_a_sentence_says_what_its_task_says(model):
     x = an_input(64, 64)
     with torch.no_grad():
@@ -42,6 +44,7 @@ def test_a_sentence_says_what_its_task_says(model):
     assert torch.equal(word, sentence)
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_have_tasks_of_their_own(model):
     x, tasks = an_input(64, 64), ("instance", "semantic")
     with torch.no_grad():
@@ -57,6 +60,7 @@ def test_every_output_is_given_whatever_the_task(model):
     assert result.keys() == {"sem_seg", "panoptic_seg", "instances"}
 
 
+@pytest.mark.slow
 def test_tasks_answered_together_are_those_asked_one_by_one(model):
     inputs = [an_input(64, 64), an_input(40, 70)]
     with torch.no_grad():
@@ -169,6 +173,7 @@ def one_of_two_processes(rank: int, folder: str, queries: torch.Tensor, texts: t
     leave_process_group()
 
 
+@pytest.mark.slow
 def test_contrastive_loss_of_two_processes_is_that_of_their_joint_batch(tmp_path):
     queries, texts = torch.randn(2, 4, 3, 5, dtype=torch.float64)
     mp.spawn(one_of_two_processes, (str(tmp_path), queries, texts), nprocs=2)
@@ -183,6 +188,7 @@ def test_contrastive_loss_of_two_processes_is_that_of_their_joint_batch(tmp_path
 # --------------------------------------------------------------------------------------------------------------- texts
 
 
+@pytest.mark.slow
 def test_a_wrong_number_of_texts_is_named_with_its_image():
     x = {**an_input(64, 64), "text": ["a photo with a wall"], "file_name": "photo.jpg"}
     with pytest.raises(ValueError, match=r"photo.jpg: 'text' holds 1 strings, but must hold 8"):
@@ -212,6 +218,7 @@ def without_text_part():
     return cfg
 
 
+@pytest.mark.slow
 def test_a_model_without_its_text_part_answers_the_same_but_cannot_train(model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "whole.pth")
     other, x = build_model(without_text_part()).eval(), an_input(64, 64)

@@ -61,6 +61,7 @@ def test_a_record_without_what_the_kind_needs_is_named() -> None:
         check_truth("coco_2017_train_panoptic", records, DepthTarget(), crop_needs_labels=False)
 
 
+@pytest.mark.slow
 def test_the_boundary_of_the_documentation_is_one_pixel_wide(tmp_path: Path) -> None:
     code = "import own_target, numpy as np; from detectron2.data.transforms import NoOpTransform, TransformList\n"
     code += "labels = np.array([[1, 1, 2], [1, 1, 2]]); image = np.zeros((2, 3, 3), np.uint8)\n"
@@ -71,6 +72,7 @@ def test_the_boundary_of_the_documentation_is_one_pixel_wide(tmp_path: Path) -> 
     assert done.stdout.strip().endswith("[[0, 1, 0], [0, 1, 0]]"), done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_target_kind_of_the_documentation_is_learned_from(tmp_path: Path) -> None:
     make_shapes(str(tmp_path / "shapes"), Recipe(train=4, val=1, height=64, width=64))
     example = ROOT / "docs" / "examples" / "own_target"

@@ -71,6 +71,7 @@ def test_without_instances_all_is_stuff():
 # ----------------------------------------------------------------------------------------------------------- the model
 
 
+@pytest.mark.slow
 def test_things_stuff_and_both_are_answered_at_the_size_asked_for():
     result = panoptic_model()([labeled()])[0]
     assert result["sem_seg"].shape == (NUM_LABELS, 140, 150) and result["panoptic_seg"][0].shape == (140, 150)
@@ -81,6 +82,7 @@ def test_things_and_stuff_may_be_left_uncombined():
     assert set(panoptic_model("MODEL.PANOPTIC_FPN.COMBINE.ENABLED", False)([labeled()])[0]) == {"instances", "sem_seg"}
 
 
+@pytest.mark.slow
 def test_padding_and_ignored_pixels_have_no_semantic_loss():
     # 70 x 100 is padded to 96 x 128; with all labels ignored nothing is left
     model = panoptic_model()
@@ -96,6 +98,7 @@ def test_padding_and_ignored_pixels_have_no_semantic_loss():
     assert float(loss) == pytest.approx(float(torch.tensor(NUM_LABELS).log()))  # of four equal logits
 
 
+@pytest.mark.slow
 def test_weights_reach_the_losses_that_detectron2_gives_them_to():
     weights = ["MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 0.5, "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", 3.0]
     plain, weighted = losses_of(panoptic_model(), labeled()), losses_of(panoptic_model(*weights), labeled())

@@ -118,6 +118,7 @@ def test_stages_behind_the_last_output_are_not_built():
     assert not [name for name in model.state_dict() if name.startswith(("layers.2", "layers.1.downsample", "norm0"))]
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_no_gradient():
     images, grads = torch.randn(1, 3, 24, 24), []
     for use_checkpoint in (False, True):

@@ -32,6 +32,7 @@ def test_features_have_their_strides_and_channels_on_odd_sizes(name):
     assert model.num_features == channels and model.strides == STRIDES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_learns(name):
     model = TimmFeatures(name)
@@ -124,6 +125,7 @@ def test_detectron2_builds_it_and_learns_its_outputs():
     assert list(backbone(torch.randn(1, 3, 64, 64))) == ["res3", "res5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "resnet10t"])
 def test_timms_weights_for_four_channels_follow_this_projects_rule(name, monkeypatch):
     create, stem = timm.create_model, {}

@@ -73,6 +73,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 BOXES = torch.tensor([[5.0, 7, 90, 140], [100, 20, 190, 150], [3.3, 4.4, 20.5, 19.9], [0, 0, 192, 160]])
 
 
+@pytest.mark.slow
 def test_the_maps_of_the_pyramid_are_the_same(features):
     theirs, ours = features
     for level, name in zip(("0", "1", "2", "3", "pool"), ("p2", "p3", "p4", "p5", "p6"), strict=True):
@@ -134,6 +135,7 @@ def nine_of_ten_are_the_same(pair, image: torch.Tensor) -> bool:
 # What differs is listed in `interop.torchvision_rcnn`.
 
 
+@pytest.mark.slow
 def test_nine_of_ten_sure_detections_in_noise_are_the_same(pair):
     assert nine_of_ten_are_the_same(pair, noise())
 

@@ -125,6 +125,7 @@ def test_last_results_are_empty_before_an_evaluation(new_trainer):
     assert dict(new_trainer().last_results) == {}
 
 
+@pytest.mark.slow
 def test_expected_results_without_a_test_set_are_refused(new_trainer):
     trainer = new_trainer("TEST.EXPECTED_RESULTS", [["sem_seg", "mIoU", 50.0, 1.0]])
     with pytest.raises(ValueError, match="TEST.EXPECTED_RESULTS is given, but DATASETS.TEST is empty"):

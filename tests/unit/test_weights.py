@@ -203,6 +203,7 @@ def test_torchvisions_resnet_loads_into_detectron2s(tmp_path):
     assert torch.equal(model.state_dict()["backbone.res3.0.shortcut.weight"], source["layer2.0.downsample.0.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext_atto", "resnet10t", "test_vit"])
 def test_timms_own_files_load_into_its_feature_extractors(tmp_path, name):
     cfg = get_cfg()

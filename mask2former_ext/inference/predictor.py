@@ -123,7 +123,7 @@ class Predictor:
         height, width = image.shape[:2]
         resized = self._resized(as_gray(image) if gray_of_color else image)
         in_order = in_model_order(resized, self.cfg.INPUT.FORMAT)
-        pixels = torch.from_numpy(np.ascontiguousarray(in_order.transpose(2, 0, 1)))
+        pixels = torch.from_numpy(np.array(in_order.transpose(2, 0, 1), order="C"))  # a copy that may be written to
         return {"image": pixels, "height": height, "width": width}
 
     def _resized(self, image: np.ndarray) -> np.ndarray:

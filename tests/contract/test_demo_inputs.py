@@ -101,7 +101,8 @@ def test_images_of_four_channels_are_drawn_in_their_colors(demo, tmp_path, monke
     monkeypatch.setattr(demo.m, "Predictor", FourChannels)
     Image.fromarray(np.full((*SIZE, 4), 90, np.uint8)).save(tmp_path / "a.png")
     assert run(demo, [tmp_path / "a.png"], tmp_path / "out", "--task", "semantic", "--max-size", "30") == 0
-    assert Image.open(tmp_path / "out" / "a_semantic.png").mode == "RGB"
+    with Image.open(tmp_path / "out" / "a_semantic.png") as picture:
+        assert picture.mode == "RGB"
 
 
 def test_large_images_are_made_smaller_first(demo, folder, tmp_path):

@@ -31,7 +31,7 @@ class COCOPanopticEvaluator(PanopticEvaluator):
     def _with_segments(self, labels: torch.Tensor, segments: list[dict[str, Any]] | None) -> tuple[torch.Tensor, Any]:
         if segments is not None:
             return labels, segments
-        segments, things = [], self._metadata.thing_dataset_id_to_contiguous_id.values()
+        segments, things = [], self._dataset.classes.things
         for label in torch.unique(labels[labels != -1]).tolist():
             category = label // self._metadata.label_divisor
             segments.append({"id": label + 1, "category_id": category, "isthing": category in things})

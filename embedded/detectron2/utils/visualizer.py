@@ -153,16 +153,15 @@ class Visualizer:
     ) -> VisImage:
         """Segment ids (H, W) and what is known of each segment; None: ids are class x label_divisor + number, -1 void.
         Segments of fewer pixels than `area_threshold` stay uncolored."""
-        ids = np.asarray(torch.as_tensor(panoptic_seg).cpu()).astype(np.int64)
+        ids, table = np.asarray(torch.as_tensor(panoptic_seg).cpu()).astype(np.int64), from_metadata(self.metadata)
         if segments_info is None:
             divisor, ids = self.metadata.label_divisor, ids + 1
-            things = set((self.metadata.get("thing_dataset_id_to_contiguous_id") or {}).values())
+            things = () if table is None else table.things
             categories = {label: (label - 1) // divisor for label in np.unique(ids[ids > 0]).tolist()}
             segments_info = [{"id": i, "category_id": k, "isthing": k in things} for i, k in categories.items()]
         numbers, areas = np.unique(ids, return_counts=True)
         small = set(numbers[areas < (area_threshold or 0)].tolist())
         shown = [segment for segment in segments_info if segment["id"] not in small]
-        table = from_metadata(self.metadata)
         return self._show(draw_panoptic(self._background(), (ids, shown), table, alpha=alpha, keep_size=True))
 
     draw_panoptic_seg_predictions = draw_panoptic_seg

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -57,14 +56,7 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Arguments of training scripts: configuration, resume, evaluation only, processes, and overrides at the end."""
-    script = os.path.basename(sys.argv[0])
-    examples = (
-        "Examples:\n"
-        f"  {script} --config-file configs/x.yaml --num-gpus 8\n"
-        f"  {script} --config-file configs/x.yaml SOLVER.BASE_LR 0.001 MODEL.WEIGHTS model.pth\n"
-        f"  {script} --config-file configs/x.yaml --num-machines 2 --machine-rank <0|1> --dist-url <URL>"
-    )
-    parser = argparse.ArgumentParser(epilog=epilog or examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="configuration to run")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
     parser.add_argument("--eval-only", action="store_true", help="evaluate the weights, do not train")
@@ -73,14 +65,9 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0")
     # A port per user: the same one in every run, so that a forgotten process shows itself as a port in use.
     user = os.getuid() if hasattr(os, "getuid") else 1
-    parser.add_argument(
-        "--dist-url",
-        default=f"tcp://127.0.0.1:{49152 + user % 16384}",
-        help="address at which the processes meet; 'auto' takes a free port of this machine",
-    )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, default=None, help="configuration overrides, as pairs KEY VALUE"
-    )
+    url = f"tcp://127.0.0.1:{49152 + user % 16384}"
+    parser.add_argument("--dist-url", default=url, help="where the processes meet; 'auto' takes a free port here")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="configuration overrides, as pairs KEY VALUE")
     return parser
 
 
@@ -315,19 +302,12 @@ class DefaultTrainer(TrainerBase):
         scale, solver = num_workers / reference, cfg.SOLVER
         solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
         solver.BASE_LR *= scale
-        for node, key in (
-            (solver, "MAX_ITER"),
-            (solver, "WARMUP_ITERS"),
-            (solver, "CHECKPOINT_PERIOD"),
-            (cfg.TEST, "EVAL_PERIOD"),
-        ):
-            node[key] = round(node[key] / scale)
+        for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
+            solver[key] = round(solver[key] / scale)
+        cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / scale)
         solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
         solver.REFERENCE_WORLD_SIZE = num_workers
-        _logger.info(
-            f"Scaled from {reference} to {num_workers} processes: batch {solver.IMS_PER_BATCH}, learning rate "
-            f"{solver.BASE_LR}, {solver.MAX_ITER} iterations, {solver.WARMUP_ITERS} of them warm-up"
-        )
+        _logger.info(f"Scaled from {reference} to {num_workers} processes, which gives this SOLVER:\n{solver}")
         if was_frozen:
             cfg.freeze()
         return cfg

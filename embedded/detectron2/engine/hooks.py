@@ -48,50 +48,32 @@ class IterationTimer(HookBase):
 
     def __init__(self, warmup_iter: int = 3) -> None:
         self._warmup_iter = warmup_iter
-        self._step = Timer()
-        self._steps = Timer()  # runs during steps only, the next one also between them
         self._all = Timer()
+        self._steps: list[float] = []  # seconds
 
     def before_train(self) -> None:
-        self._restart()
-        self._steps.pause()
-
-    def _restart(self) -> None:
-        self._steps.reset()
         self._all.reset()
+        self._steps.clear()
 
     def before_step(self) -> None:
-        self._step.reset()
-        self._steps.resume()
+        if self.trainer.iter - self.trainer.start_iter + 1 <= self._warmup_iter:
+            self._all.reset()
+        self._step = Timer()
 
     def after_step(self) -> None:
-        done = self.trainer.iter - self.trainer.start_iter + 1
-        if done >= self._warmup_iter:
-            self.trainer.storage.put_scalars(time=self._step.seconds())
-        else:
-            self._restart()
-        self._steps.pause()
+        if self.trainer.iter - self.trainer.start_iter + 1 >= self._warmup_iter:
+            self._steps.append(self._step.seconds())
+            self.trainer.storage.put_scalars(time=self._steps[-1])
 
     def after_train(self) -> None:
-        total, in_steps = self._all.seconds(), self._steps.seconds()
-        timed = self.trainer.iter - self.trainer.start_iter - max(self._warmup_iter - 1, 0)
-        if timed > 0 and in_steps > 0:
-            _logger.info(
-                f"Overall training speed: {timed} iterations in {_clock(in_steps)} ({in_steps / timed:.4f} s / it)"
-            )
-        _logger.info(f"Total training time: {_clock(total)} ({_clock(total - in_steps)} on hooks)")
-
-
-def _clock(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=int(seconds)))
+        total, in_steps = (datetime.timedelta(seconds=int(s)) for s in (self._all.seconds(), sum(self._steps)))
+        _logger.info(f"{len(self._steps)} timed iterations took {total}, {in_steps} of it in steps, the rest on hooks")
 
 
 class PeriodicWriter(HookBase):
     """Lets the writers write every `period` iterations, after the last one, and once more when training has ended."""
 
     def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
-        for writer in writers:
-            assert isinstance(writer, EventWriter), f"PeriodicWriter wants EventWriters, got {writer!r}"
         self._writers = writers
         self._period = period
 
@@ -146,12 +128,10 @@ class BestCheckpointer(HookBase):
             return
         metric, iteration = self.trainer.storage.latest()[self._val_metric]
         best = self.best_metric
-        if not math.isfinite(metric) or (best is not None and self._sign * metric <= self._sign * best):
-            _logger.info(f"{self._val_metric} {metric:.5f} does not beat the best, {best} at {self.best_iter}")
-            return
-        self.best_metric, self.best_iter = metric, iteration
-        self._checkpointer.save(self._file_prefix, iteration=iteration)
-        _logger.info(f"Saved {self._file_prefix}: {self._val_metric} {metric:.5f} at {iteration} is the best so far")
+        if math.isfinite(metric) and (best is None or self._sign * metric > self._sign * best):
+            self.best_metric, self.best_iter = metric, iteration
+            self._checkpointer.save(self._file_prefix, iteration=iteration)
+        _logger.info(f"{self._val_metric}: {metric:.5f}, best {self.best_metric} at iteration {self.best_iter}")
 
     def after_step(self) -> None:
         if _is_due(self._period, self.trainer) and not _is_last(self.trainer):
@@ -231,8 +211,10 @@ class EvalHook(HookBase):
         assert isinstance(results, Mapping), f"an evaluation has to give a dict, got {results!r}"
         metrics = flatten_results_dict(results)
         for name, value in metrics.items():
-            if not _is_number(value):
-                raise ValueError(f"evaluation results have to be numbers, got {name}: {value!r}")
+            try:
+                float(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"evaluation results have to be numbers, got {name}: {value!r}") from error
         self.trainer.storage.put_scalars(smoothing_hint=False, **metrics)
         comm.synchronize()  # the next step begins when the slowest process has finished
 
@@ -244,14 +226,6 @@ class EvalHook(HookBase):
         if self._eval_after_train and _is_finished(self.trainer):
             self._do_eval()
         self._evaluate = None  # it may hold the trainer, which holds this hook
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 class PreciseBN(HookBase):
@@ -266,9 +240,6 @@ class PreciseBN(HookBase):
         self._data_loader = data_loader
         self._batches: Any = None
         self._num_iter = num_iter
-        self._disabled = not get_bn_modules(model)
-        if self._disabled:
-            _logger.info("PreciseBN has nothing to do: the model has no BN layer in training mode")
 
     def after_step(self) -> None:
         if _is_due(self._period, self.trainer) or _is_last(self.trainer):
@@ -276,7 +247,7 @@ class PreciseBN(HookBase):
 
     def update_stats(self) -> None:
         """Compute and set the statistics now."""
-        if self._disabled:
+        if not get_bn_modules(self._model):
             return
         if self._batches is None:
             self._batches = iter(self._data_loader)

@@ -65,12 +65,9 @@ class TrainerBase:
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
         """Append hooks, which run in this order. None is skipped."""
-        for hook in hooks:
-            if hook is None:
-                continue
-            assert isinstance(hook, HookBase), f"a hook has to be a HookBase, got {hook!r}"
+        self._hooks.extend(hook for hook in hooks if hook is not None)
+        for hook in self._hooks:
             hook.trainer = weakref.proxy(self)  # weak, or trainer and hook would keep each other alive
-            self._hooks.append(hook)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run the iterations `start_iter`, ..., `max_iter` - 1."""
@@ -82,18 +79,15 @@ class TrainerBase:
             try:
                 self.before_train()
                 while self.iter < max_iter:
-                    self._run_iteration()
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
                     self.iter += 1
             except Exception:
                 _logger.exception(f"Training failed in iteration {self.iter}")
                 raise
             finally:
                 self.after_train()
-
-    def _run_iteration(self) -> None:
-        self.before_step()
-        self.run_step()
-        self.after_step()
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -160,9 +154,8 @@ class SimpleTrainer(TrainerBase):
         self.data_loader = data_loader
         self.zero_grad_before_forward = zero_grad_before_forward
         self.gather_metric_period = gather_metric_period
-        self.async_write_metrics = async_write_metrics
         self._data_loader_iter_obj: Iterator[Any] | None = None
-        self._metric_thread: ThreadPoolExecutor | None = None
+        self._metric_thread = ThreadPoolExecutor(max_workers=1) if async_write_metrics else None
         self._written: Future[None] | None = None
 
     def run_step(self) -> None:
@@ -172,10 +165,10 @@ class SimpleTrainer(TrainerBase):
         loss, loss_dict = self._forward(batch)
         if not self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        loss.backward()
+        self._backward(loss)
         self.after_backward()
         self._record(loss_dict, data_time)
-        self.optimizer.step()
+        self._update()
 
     def _next_batch(self) -> tuple[Any, float]:
         """The next batch and the seconds spent waiting for it."""
@@ -190,14 +183,18 @@ class SimpleTrainer(TrainerBase):
             return losses, {"total_loss": losses}
         return sum(losses.values()), losses  # type: ignore[return-value]
 
+    def _backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def _update(self) -> None:
+        self.optimizer.step()
+
     def _record(self, loss_dict: Mapping[str, Tensor], data_time: float) -> None:
-        if not self.async_write_metrics:
+        if self._metric_thread is None:
             self._write_metrics(loss_dict, data_time)
             return
         if self._written is not None:
             self._written.result()  # passes on what went wrong in the thread
-        if self._metric_thread is None:
-            self._metric_thread = ThreadPoolExecutor(max_workers=1)
         self._written = self._metric_thread.submit(self._write_metrics, loss_dict, data_time, iter=self.iter)
 
     @property
@@ -238,8 +235,7 @@ class SimpleTrainer(TrainerBase):
             raise FloatingPointError(f"The loss is not finite in iteration {cur_iter}: {means}")
         storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
         if len(means) > 1:
-            options: dict[str, Any] = means
-            storage.put_scalars(cur_iter=cur_iter, **options)
+            storage.put_scalars(cur_iter=cur_iter, **means)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -250,9 +246,8 @@ class SimpleTrainer(TrainerBase):
 
     def after_train(self) -> None:
         super().after_train()
-        if self._metric_thread is not None:
-            self._metric_thread.shutdown(wait=True)
-            self._metric_thread = self._written = None
+        if self._written is not None:
+            self._written.result()
 
 
 class AMPTrainer(SimpleTrainer):
@@ -277,20 +272,17 @@ class AMPTrainer(SimpleTrainer):
         self.precision = precision
         self.log_grad_scaler = log_grad_scaler
 
-    def run_step(self) -> None:
+    def _forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         assert torch.cuda.is_available(), "[AMPTrainer] mixed precision needs a CUDA device"
-        batch, data_time = self._next_batch()
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
         with torch.autocast("cuda", dtype=self.precision):
-            loss, loss_dict = self._forward(batch)
-        if not self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
+            return super()._forward(batch)
+
+    def _backward(self, loss: Tensor) -> None:
         self.grad_scaler.scale(loss).backward()
         if self.log_grad_scaler:
             get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
-        self.after_backward()
-        self._record(loss_dict, data_time)
+
+    def _update(self) -> None:
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 

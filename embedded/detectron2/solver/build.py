@@ -9,12 +9,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
-from fvcore.common.param_scheduler import (
-    CosineParamScheduler,
-    MultiStepParamScheduler,
-    ParamScheduler,
-    StepWithFixedGammaParamScheduler,
-)
+from fvcore.common import param_scheduler as curves
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -37,14 +32,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
-    optimizer = SGD(
-        groups,
-        lr=solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        nesterov=solver.NESTEROV,
-        weight_decay=solver.WEIGHT_DECAY,
-        foreach=True,
-    )
+    momentum = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    optimizer = SGD(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, foreach=True, **momentum)
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
@@ -161,17 +150,12 @@ def reduce_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """The schedule SOLVER.LR_SCHEDULER_NAME, with warm-up, over SOLVER.MAX_ITER iterations."""
     solver = cfg.SOLVER
-    curve = WarmupParamScheduler(
-        _build_curve(cfg),
-        solver.WARMUP_FACTOR,
-        min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
-        solver.WARMUP_METHOD,
-        solver.RESCALE_INTERVAL,
-    )
-    return LRMultiplier(optimizer, curve, solver.MAX_ITER)
+    share = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+    warmup = solver.WARMUP_FACTOR, share, solver.WARMUP_METHOD, solver.RESCALE_INTERVAL
+    return LRMultiplier(optimizer, WarmupParamScheduler(_build_curve(cfg), *warmup), solver.MAX_ITER)
 
 
-def _build_curve(cfg: CfgNode) -> ParamScheduler:
+def _build_curve(cfg: CfgNode) -> curves.ParamScheduler:
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = [step for step in solver.STEPS if step <= solver.MAX_ITER]
@@ -180,11 +164,11 @@ def _build_curve(cfg: CfgNode) -> ParamScheduler:
                 f"SOLVER.STEPS {tuple(solver.STEPS)}: those beyond SOLVER.MAX_ITER {solver.MAX_ITER} have no effect"
             )
         values = [solver.GAMMA**drops for drops in range(len(steps) + 1)]
-        return MultiStepParamScheduler(values, milestones=steps, num_updates=solver.MAX_ITER)
+        return curves.MultiStepParamScheduler(values, milestones=steps, num_updates=solver.MAX_ITER)
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
         if not 0 <= solver.BASE_LR_END <= solver.BASE_LR:
             raise ValueError(f"SOLVER.BASE_LR_END: {solver.BASE_LR_END} is not in [0, BASE_LR = {solver.BASE_LR}]")
-        return CosineParamScheduler(1, solver.BASE_LR_END / solver.BASE_LR)
+        return curves.CosineParamScheduler(1, solver.BASE_LR_END / solver.BASE_LR)
     if solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
-        return StepWithFixedGammaParamScheduler(1.0, solver.NUM_DECAYS, solver.GAMMA, solver.MAX_ITER)
+        return curves.StepWithFixedGammaParamScheduler(1.0, solver.NUM_DECAYS, solver.GAMMA, solver.MAX_ITER)
     raise ValueError(f"SOLVER.LR_SCHEDULER_NAME: {solver.LR_SCHEDULER_NAME!r} is none of {_SCHEDULES}")

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fvcore.common.param_scheduler import (
-    CompositeParamScheduler,
-    ConstantParamScheduler,
-    LinearParamScheduler,
-    ParamScheduler,
-)
+from fvcore.common import param_scheduler as curves
+from fvcore.common.param_scheduler import ParamScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -24,7 +20,7 @@ def _check_warmup_method(method: str) -> None:
         raise ValueError(f"warm-up method {method!r} is unknown; it is one of {_WARMUP_METHODS}")
 
 
-class WarmupParamScheduler(CompositeParamScheduler):
+class WarmupParamScheduler(curves.CompositeParamScheduler):
     """`scheduler` with its first `warmup_length` (a fraction of the whole training) replaced by a warm-up.
 
     The warm-up begins at `warmup_factor * scheduler(0)`. "linear" ends where `scheduler` takes over, "constant" stays.
@@ -43,9 +39,9 @@ class WarmupParamScheduler(CompositeParamScheduler):
         _check_warmup_method(warmup_method)
         first = warmup_factor * scheduler(0.0)
         if warmup_method == "constant":
-            warmup: ParamScheduler = ConstantParamScheduler(first)
+            warmup: ParamScheduler = curves.ConstantParamScheduler(first)
         else:
-            warmup = LinearParamScheduler(first, scheduler(0.0 if rescale_interval else warmup_length))
+            warmup = curves.LinearParamScheduler(first, scheduler(0.0 if rescale_interval else warmup_length))
         scaling = "rescaled" if rescale_interval else "fixed"
         super().__init__([warmup, scheduler], [warmup_length, 1 - warmup_length], ["rescaled", scaling])
 
@@ -57,8 +53,6 @@ class LRMultiplier(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, multiplier: ParamScheduler, max_iter: int, last_iter: int = -1) -> None:
-        if not isinstance(multiplier, ParamScheduler):
-            raise ValueError(f"LRMultiplier wants a fvcore ParamScheduler as multiplier, got {multiplier!r}")
         self._multiplier = multiplier
         self._max_iter = max_iter
         super().__init__(optimizer, last_epoch=last_iter)

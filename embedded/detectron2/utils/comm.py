@@ -46,10 +46,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
 def get_local_process_group() -> dist.ProcessGroup:
     """The group of this machine's processes; `create_local_process_group` must have been called."""
-    assert _LOCAL_PROCESS_GROUP is not None, (
-        "there is no local process group: start the processes with detectron2.engine.launch, "
-        "or call detectron2.utils.comm.create_local_process_group() after torch.distributed is initialized"
-    )
+    assert _LOCAL_PROCESS_GROUP is not None, "no local process group: use engine.launch or create_local_process_group"
     return _LOCAL_PROCESS_GROUP
 
 
@@ -65,12 +62,9 @@ def get_local_size() -> int:
 
 def synchronize() -> None:
     """Wait until every process has come here."""
-    if get_world_size() == 1:
-        return
-    if dist.get_backend() == dist.Backend.NCCL:
-        dist.barrier(device_ids=[torch.cuda.current_device()])
-    else:
-        dist.barrier()
+    if get_world_size() > 1:
+        nccl = dist.get_backend() == dist.Backend.NCCL
+        dist.barrier(device_ids=[torch.cuda.current_device()] if nccl else None)
 
 
 @functools.cache

@@ -187,7 +187,7 @@ class TensorboardXWriter(EventWriter):
 
 
 class CommonMetricPrinter(EventWriter):
-    """Logs one line: ETA (if `max_iter` is given), losses, metrics, times per iteration, learning rate, GPU memory."""
+    """Logs one line: ETA (if `max_iter` is given), losses, metrics, times in seconds, learning rate, GPU memory."""
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
         self.logger = logging.getLogger("detectron2.utils.events")
@@ -198,45 +198,27 @@ class CommonMetricPrinter(EventWriter):
     def _eta(self, storage: EventStorage) -> str:
         if self._max_iter is None:
             return ""
-        seconds = None
         if "time" in storage.latest():
             seconds = storage.history("time").median(1000)
         else:
             now = time.perf_counter()
-            if self._last_write is not None and storage.iter > self._last_write[0]:
-                seconds = (now - self._last_write[1]) / (storage.iter - self._last_write[0])
-            self._last_write = (storage.iter, now)
-        if seconds is None:
-            return ""
+            (last, then), self._last_write = self._last_write or (storage.iter, now), (storage.iter, now)
+            if storage.iter <= last:
+                return ""
+            seconds = (now - then) / (storage.iter - last)
         left = seconds * (self._max_iter - storage.iter - 1)
         storage.put_scalar("eta_seconds", left, smoothing_hint=False)
         return f"eta: {datetime.timedelta(seconds=int(left))}"
-
-    def _medians(self, storage: EventStorage, part_of_name: str) -> list[str]:
-        return [
-            f"{name}: {storage.history(name).median(storage.count_samples(name, self._window_size)):.4g}"
-            for name in storage.latest()
-            if part_of_name in name
-        ]
-
-    def _times(self, storage: EventStorage) -> list[str]:
-        known, histories = storage.latest(), storage.histories()
-        shown = []
-        if "time" in known:
-            shown += [f"time: {histories['time'].global_avg():.4f}", f"last_time: {histories['time'].latest():.4f}"]
-        if "data_time" in known:
-            average = histories["data_time"].avg(storage.count_samples("data_time", self._window_size))
-            shown += [f"data_time: {average:.4f}", f"last_data_time: {histories['data_time'].latest():.4f}"]
-        return shown
 
     def write(self) -> None:
         storage = get_event_storage()
         if storage.iter == self._max_iter:  # training is over: what comes now is evaluation, not progress
             return
         fields = [self._eta(storage), f"iter: {storage.iter}"]
-        fields += self._medians(storage, "loss") + self._medians(storage, "[metric]") + self._times(storage)
-        learning_rate = storage.latest().get("lr")
-        fields.append(f"lr: {learning_rate[0]:.5g}" if learning_rate else "lr: N/A")
+        medians = storage.latest_with_smoothing_hint(self._window_size)
+        names = [name for part_of_name in ("loss", "[metric]") for name in medians if part_of_name in name]
+        names += [name for name in ("time", "data_time", "lr") if name in medians]
+        fields += [f"{name}: {medians[name][0]:.5g}" for name in names]
         if torch.cuda.is_available():
             fields.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
         self.logger.info(" " + "  ".join(field for field in fields if field))

@@ -34,10 +34,8 @@ class _Abbreviated(logging.Formatter):
         if shown.name == self.root_name or shown.name.startswith(self.root_name + "."):
             shown.name = (self.abbrev_name + shown.name[len(self.root_name) :]).lstrip(".")
         text = super().format(shown)
-        if self.color and record.levelno == logging.WARNING:
-            return f"{colored('WARNING', 'red', attrs=['blink'])} {text}"
-        if self.color and record.levelno >= logging.ERROR:
-            return f"{colored('ERROR', 'red', attrs=['blink', 'underline'])} {text}"
+        if self.color and record.levelno >= logging.WARNING:
+            return f"{colored(record.levelname, 'red', attrs=['blink'])} {text}"
         return text
 
 
@@ -60,13 +58,10 @@ def setup_logger(
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.propagate = enable_propagation
-    if abbrev_name is None:
-        abbrev_name = "d2" if name == "detectron2" else name
-
+    abbrev_name = abbrev_name or ("d2" if name == "detectron2" else name)
     if configure_stdout and distributed_rank == 0:
         head = "[%(asctime)s %(name)s]: "
-        level = "" if color else "%(levelname)s "
-        pattern = (colored(head, "green") if color else head) + level + "%(message)s"
+        pattern = colored(head, "green") + "%(message)s" if color else head + "%(levelname)s %(message)s"
         terminal = logging.StreamHandler(stream=sys.stdout)
         terminal.setLevel(logging.DEBUG)
         terminal.setFormatter(_Abbreviated(pattern, name, abbrev_name, color))
@@ -76,9 +71,7 @@ def setup_logger(
         path = output if output.endswith((".txt", ".log")) else f"{output.rstrip('/')}/log.txt"
         if distributed_rank > 0:
             path += f".rank{distributed_rank}"
-        folder = path.rpartition("/")[0]
-        if folder:
-            PathManager.mkdirs(folder)
+        PathManager.mkdirs(path.rpartition("/")[0] or ".")
         file_handler = logging.StreamHandler(_open_log(path))
         file_handler.setLevel(logging.DEBUG)
         file_handler.setFormatter(_Abbreviated("[%(asctime)s] %(name)s %(levelname)s: %(message)s", name, abbrev_name))
@@ -109,13 +102,9 @@ def log_first_n(
     lvl: int, msg: str, n: int = 1, *, name: str | None = None, key: str | tuple[str, ...] = "caller"
 ) -> None:
     """Log only the first `n` times, counted per `key`: "caller" (the calling line), "message", or both."""
-    kinds = (key,) if isinstance(key, str) else tuple(key)
-    unknown = set(kinds) - {"caller", "message"}
-    if unknown:
-        raise ValueError(f"log_first_n: key is {key!r}; its parts are 'caller' and 'message'")
     module, place = _caller()
     parts: dict[str, Hashable] = {"caller": place, "message": msg}
-    identity = tuple(parts[kind] for kind in kinds)
+    identity = tuple(parts[kind] for kind in ((key,) if isinstance(key, str) else key))
     _call_counts[identity] += 1
     if _call_counts[identity] <= n:
         logging.getLogger(name or module).log(lvl, msg)
@@ -145,11 +134,5 @@ def _log_api_usage(identifier: str) -> None:
 
 def create_small_table(small_dict: dict[str, float]) -> str:
     """A two-line text table: the keys, and below them the values with three decimals."""
-    return tabulate(
-        [list(small_dict.values())],
-        headers=list(small_dict),
-        tablefmt="pipe",
-        floatfmt=".3f",
-        stralign="center",
-        numalign="center",
-    )
+    style = {"tablefmt": "pipe", "floatfmt": ".3f", "stralign": "center", "numalign": "center"}
+    return tabulate([list(small_dict.values())], headers=list(small_dict), **style)

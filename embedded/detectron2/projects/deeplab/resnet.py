@@ -45,10 +45,7 @@ def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
     if node.STEM_TYPE not in _STEMS:
         raise ValueError(f"MODEL.RESNETS.STEM_TYPE is {node.STEM_TYPE!r}; it is one of {sorted(_STEMS)}")
     if (node.RES4_DILATION, node.RES5_DILATION) not in _DILATIONS:
-        raise ValueError(
-            f"MODEL.RESNETS: (RES4_DILATION, RES5_DILATION) is {(node.RES4_DILATION, node.RES5_DILATION)}; "
-            f"it is one of {_DILATIONS}"
-        )
+        raise ValueError(f"MODEL.RESNETS: (RES4_DILATION, RES5_DILATION) is none of {_DILATIONS}:\n{node}")
     stem = _STEMS[node.STEM_TYPE](in_channels=input_shape.channels, out_channels=node.STEM_OUT_CHANNELS, norm=node.NORM)
     dilations = (1, 1, node.RES4_DILATION, node.RES5_DILATION)
     stages = stages_from_config(node, dilations, last_grid=node.RES5_MULTI_GRID)

@@ -44,11 +44,8 @@ def get_uncertain_point_coords_with_randomness(
     interpolated logits: interpolated uncertainties would be high in the middle between two sure pixels of one class
     and of the other, where the interpolated logit is sure enough.
     """
-    if oversample_ratio < 1 or not 0 <= importance_sample_ratio <= 1:
-        raise ValueError(
-            f"oversample_ratio is {oversample_ratio}, importance_sample_ratio {importance_sample_ratio}; "
-            "they are at least 1, and in [0, 1]"
-        )
+    assert oversample_ratio >= 1, f"oversample_ratio is {oversample_ratio}, which is less than 1"
+    assert 0 <= importance_sample_ratio <= 1, f"importance_sample_ratio {importance_sample_ratio} is not in [0, 1]"
     maps, device = coarse_logits.shape[0], coarse_logits.device
     candidates = torch.rand(maps, int(num_points * oversample_ratio), 2, device=device)
     uncertainty = uncertainty_func(point_sample(coarse_logits, candidates))[:, 0]

@@ -164,9 +164,8 @@ class RandomRotation(Augmentation):
         angle = np.random.uniform(*self.angle) if self.is_range else np.random.choice(self.angle)
         center = None
         if self.center is not None:
-            x, y = (
-                np.random.uniform(*self.center) if self.is_range else self.center[np.random.randint(len(self.center))]
-            )
+            listed = not self.is_range
+            x, y = self.center[np.random.randint(len(self.center))] if listed else np.random.uniform(*self.center)
             center = (width * x, height * y)
         if angle % 360 == 0:
             return NoOpTransform()

@@ -312,6 +312,7 @@ def test_a_noisy_metric_is_written_as_the_median_of_its_window(tmp_path: Path):
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"iteration": 8, "loss": 2.0, "lr": 2.0}
 
 
+@only_embedded
 @pytest.mark.parametrize("kind", [Boxes, ImageList])
 def test_structures_compile_in_torchscript(kind: type):
     assert torch.jit.script(kind) is not None

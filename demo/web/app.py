@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
+
 import mask2former_ext as m
 from mask2former_ext.config import add_import_option, import_own_files
+from mask2former_ext.data.channels import PLAIN
 from mask2former_ext.inference.commands import configure, demo_model_notice, free_name
 from web.answers import Answerer
 from web.gate import Gate
@@ -129,6 +132,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def check_pictures(cfg: CfgNode, name: str) -> None:
+    """Raise ValueError unless the model `name` takes what the page sends, which are pictures in color."""
+    if cfg.INPUT.FORMAT not in PLAIN:
+        raise ValueError(
+            f"{name}: INPUT.FORMAT is {cfg.INPUT.FORMAT!r}, but must be {' or '.join(PLAIN)}, as the page sends no "
+            "further channels; demo/demo.py reads them"
+        )
+
+
 def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
     """Name of the model -> model."""
     if not args.config_file:
@@ -138,6 +150,7 @@ def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
     predictors: dict[str, m.Predictor] = {}
     for config_file, weights in zip(args.config_file, args.weights, strict=True):
         cfg = configure(config_file, ["MODEL.WEIGHTS", weights, *args.opts], device=args.device)
+        check_pictures(cfg, config_file)
         path = Path(config_file).resolve()
         name = path.parent.name if path.stem == "config" else path.stem  # training writes config.yaml into its folder
         predictors[free_name(name, set(predictors))] = m.Predictor(cfg)

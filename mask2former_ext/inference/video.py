@@ -300,10 +300,11 @@ def fitted_size(size: Sequence[int], max_size: int | None) -> tuple[int, int]:
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (H, W)."""
+    """The image (., ., C) at (H, W)."""
     if image.shape[:2] == size:
         return image
-    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    smaller = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.atleast_3d(smaller), dtype=np.uint8)  # OpenCV drops the axis of a single channel
 
 
 def _upright(image: Image, rotation: int) -> Image:

@@ -28,6 +28,7 @@ from mask2former_ext.data.channels import (
     shown,
 )
 from mask2former_ext.data.image_io import BrokenImageError, read_image
+from mask2former_ext.inference.video import resized
 from mask2former_ext.layers.input_channels import for_channels
 
 RGBT = np.arange(6 * 8 * 4, dtype=np.uint8).reshape(6, 8, 4)
@@ -128,8 +129,14 @@ def test_a_channel_is_resized_by_itself() -> None:
     # As color with transparency Pillow would weigh the colors by the fourth channel, which is 0 in one half.
     image = np.full((4, 4, 4), 100, np.uint8)
     image[:, :2, 3] = 0
-    resized = apply_by_channel(T.ResizeTransform(4, 4, 2, 2), image, "RGBT")
-    assert (resized[:, :, :3] == 100).all() and (resized[:, 0, 3] < resized[:, 1, 3]).all()
+    smaller = apply_by_channel(T.ResizeTransform(4, 4, 2, 2), image, "RGBT")
+    assert (smaller[:, :, :3] == 100).all() and (smaller[:, 0, 3] < smaller[:, 1, 3]).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_a_picture_made_smaller_keeps_its_channels(count: int) -> None:
+    image = np.full((40, 60, count), 100, np.uint8)
+    assert (resized(image, (20, 30)) == np.full((20, 30, count), 100)).all()
 
 
 @pytest.mark.parametrize("image_format", ["RGBT", "TBGR"])

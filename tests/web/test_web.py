@@ -326,3 +326,11 @@ def test_the_browser_is_told_to_load_from_nowhere_else(address):
 def test_the_page_names_no_other_host_to_load_from(address):
     page = request(address, "GET", "/")[2].decode() + request(address, "GET", "/theme.css")[2].decode()
     assert "googleapis" not in page and '<script src="http' not in page and "url(http" not in page
+
+
+def test_a_model_of_further_channels_is_refused_by_check_pictures(web):
+    cfg = MadePredictor().cfg
+    web.check_pictures(cfg, "a.yaml")
+    cfg.INPUT.FORMAT = "RGBT"
+    with pytest.raises(ValueError, match="a.yaml: INPUT.FORMAT is 'RGBT', but must be RGB or BGR or L"):
+        web.check_pictures(cfg, "a.yaml")

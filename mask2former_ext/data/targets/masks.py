@@ -2,7 +2,7 @@
 
 Shapes: N masks; H, W pixels of the picture. Classes are contiguous ids 0..K-1.
 A panoptic PNG holds the segment id R + 256 G + 65536 B; id 0 is void (https://cocodataset.org/#format-data).
-Run-length encoding (RLE) is COCO's; only this file, the boxes of `data.boxes` and AP know pycocotools.
+Run-length encoding (RLE) is COCO's; of the house only this file and `evaluation` know pycocotools.
 """
 
 from __future__ import annotations

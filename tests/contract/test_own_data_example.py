@@ -14,6 +14,7 @@ from tests.places import ROOT
 
 pytestmark = pytest.mark.slow  # a training in a process of its own
 
+
 def test_the_data_set_of_the_documentation_is_trained_on(tmp_path: Path):
     make_shapes(str(tmp_path / "shapes"), Recipe(train=4, val=1, height=64, width=64))
     command = [sys.executable, "train_net.py", "--config-file", "docs/examples/own_data.yaml"]

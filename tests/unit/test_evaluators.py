@@ -51,8 +51,6 @@ def test_panoptic_data_gives_every_metric_and_a_perfect_prediction_100(register,
     assert figures == pytest.approx([100.0] * len(HEADLINES))
 
 
-
-
 def test_only_tasks_that_are_on_are_scored(register, tmp_path):
     name = register(write_panoptic(tmp_path))
     assert list(evaluate(build_evaluator(config(instance=False, semantic=False), name))) == ["panoptic_seg"]

@@ -143,10 +143,7 @@ def test_a_lazy_configuration_is_refused_and_says_why(tmp_path):
 
 def test_yaml_is_read_without_torch_or_a_model():
     unwanted = {"mask2former_ext.models", *(["torch"] if EMBEDDED else [])}  # the real Detectron2 itself imports torch
-    code = (
-        "import sys, mask2former_ext.safe_reading.yaml_files\n"
-        f"assert not {unwanted} & set(sys.modules)"
-    )
+    code = f"import sys, mask2former_ext.safe_reading.yaml_files\nassert not {unwanted} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

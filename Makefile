@@ -18,7 +18,7 @@ help:
 	@echo "make test       run the test suite (all but the tests marked long)"
 	@echo "make quick      run the tests that are neither slow, nor of a browser, recorded models or a GPU"
 	@echo "make long       run the tests marked long"
-	@echo "make lint       run ruff, codespell and mypy"
+	@echo "make lint       run ruff (rules and format), codespell and mypy"
 	@echo "make benchmark  measure speed and memory beside transformers, torchvision, Detectron2"
 	@echo "make docs       build the pages of docs/ as a site in output/site, checking every link"
 	@echo "make setup      only set up the environment"
@@ -37,6 +37,7 @@ long:
 
 lint:
 	@$(IN_ENVIRONMENT) --extras lint,test -- -m ruff check .
+	@$(IN_ENVIRONMENT) --extras lint,test -- -m ruff format --check .
 	@$(IN_ENVIRONMENT) --extras lint,test -- -m codespell_lib
 	@$(IN_ENVIRONMENT) --extras lint,test -- -m mypy
 	@$(IN_ENVIRONMENT) --extras lint,test -- -m mypy --config-file embedded/pyproject.toml

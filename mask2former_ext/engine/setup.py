@@ -117,7 +117,8 @@ def _classes(cfg: CfgNode, dataset_name: str | None) -> str:
     table = class_table(dataset_name)
     num_things = 0 if table is None else len(table.things)
     noun_of = {"all": f" ({num_things} things)", "things": " things", "labels": " labels"}
-    return "; ".join(
+    listed = "; ".join(
         f"{len(names)}{noun_of[heads[head]]}: {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")
         for head, names in learned_classes(cfg, dataset_name).items()
     )
+    return listed or "-"  # a model may count no classes

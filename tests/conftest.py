@@ -91,9 +91,9 @@ def write_yaml(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def demo(monkeypatch, repository):
-    """The module demo/demo.py with a made model behind it."""
+    """The module demo/demo.py with a stand-in model behind it."""
     from mask2former_ext.inference import commands
-    from tests import made_demo
+    from tests import stand_in_demo
 
     spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
     module = importlib.util.module_from_spec(spec)
@@ -105,18 +105,18 @@ def demo(monkeypatch, repository):
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "Mask2Former", "any.pth"
     cfg.MODEL.MASK_CLASSIFIER.update(switches)
     monkeypatch.setattr(commands, "load_config", lambda *_: cfg.clone())
-    monkeypatch.setattr(module.m, "Predictor", made_demo.MadePredictor, raising=False)
+    monkeypatch.setattr(module.m, "Predictor", stand_in_demo.StandInPredictor, raising=False)
     return module
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder with two images and something that is none."""
-    from tests import made_demo
+    from tests import stand_in_demo
 
     images = tmp_path / "images"
     images.mkdir()
     for name in ("a.png", "b.jpg"):
-        Image.fromarray(np.full((*made_demo.SIZE, 3), 99, dtype=np.uint8)).save(images / name)
+        Image.fromarray(np.full((*stand_in_demo.SIZE, 3), 99, dtype=np.uint8)).save(images / name)
     (images / "notes.txt").write_text("no image")
     return images

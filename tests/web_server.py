@@ -1,4 +1,4 @@
-"""What the tests of the web page share: a made predictor, files to send, a server to send them to."""
+"""What the tests of the web page share: a stand-in predictor, files to send, a server to send them to."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mask2former_ext.classes import ClassTable
 SIZE = (40, 60)  # of `picture`
 
 
-class MadePredictor:
-    """Left half dog 0.9, right half cat 0.4, in every task; notes the tasks and thresholds that it was asked for."""
+class StandInPredictor:
+    """Left half dog 0.9, right half cat 0.4, in every task; notes the tasks and thresholds of its requests."""
 
     classes = ClassTable(("dog", "cat"), (True, True))
 
@@ -35,12 +35,12 @@ class MadePredictor:
         self.cfg = get_cfg()
         add_config(self.cfg)
         self.cfg.MODEL.META_ARCHITECTURE, self.cfg.MODEL.MASK_CLASSIFIER.MIN_CLASS_PROB = "Mask2Former", 0.3
-        self.asked: list[tuple[str, float]] = []
+        self.requests: list[tuple[str, float]] = []
 
     def __call__(self, image: Any, *, task: str, threshold: float) -> Any:
         if isinstance(image, list):
             return [self(one, task=task, threshold=threshold) for one in image]
-        self.asked.append((task, threshold))
+        self.requests.append((task, threshold))
         height, width = image.shape[:2]
         left = torch.zeros(height, width, dtype=torch.bool)
         left[:, : width // 2] = True

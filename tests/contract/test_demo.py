@@ -1,4 +1,4 @@
-"""The command line of demo/demo.py, with a made predictor in the place of a trained model."""
+"""The command line of demo/demo.py, with a stand-in predictor in the place of a trained model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from mask2former_ext.inference import commands
-from tests.made_demo import SIZE, MadePredictor, run
+from tests.stand_in_demo import SIZE, StandInPredictor, run
 
 
 def test_a_folder_gives_an_overlay_for_each_image_and_task(demo, folder, tmp_path):
@@ -82,7 +82,7 @@ def test_what_failed_before_the_end_is_told_at_the_end(demo, folder, tmp_path, c
     assert "a.png" in first and "b_panoptic.png" in last
 
 
-class MadeDetector(MadePredictor):
+class StandInDetector(StandInPredictor):
     """A box of a dog 0.9 and one of a cat 0.4, without masks."""
 
     def __call__(self, images: list[np.ndarray], *, threshold: float | None) -> list[dict]:  # noqa: ARG002
@@ -92,14 +92,14 @@ class MadeDetector(MadePredictor):
 
 
 def test_boxes_alone_are_drawn_and_listed_but_make_no_label_file(demo, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.m, "Predictor", MadeDetector)
+    monkeypatch.setattr(demo.m, "Predictor", StandInDetector)
     assert run(demo, [folder / "a.png"], tmp_path / "out", "--save", "overlay", "labels", "json") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_instance.png", "a.json"}
     (found,) = json.loads((tmp_path / "out" / "a.json").read_text())["instance"]
     assert found["bbox"] == [0, 0, 30, 40] and found["name"] == "class 0" and "segmentation" not in found
 
 
-class AnswersAll(MadePredictor):
+class AnswersAll(StandInPredictor):
     """Whatever the keys of mask classifiers say."""
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from mask2former_ext.inference import commands
-from tests.made_demo import SIZE, MadePredictor, run
+from tests.stand_in_demo import SIZE, StandInPredictor, run
 
 av = pytest.importorskip("av")
 
 
-class Batched(MadePredictor):
+class Batched(StandInPredictor):
     """Notes how many images it got at once."""
 
     batches: list[int] = []
@@ -89,7 +89,7 @@ def test_images_reach_the_model_in_batches(demo, folder, tmp_path, monkeypatch):
     assert Batched.batches == [2] and len(names(tmp_path / "out")) == 2
 
 
-class FourChannels(MadePredictor):
+class FourChannels(StandInPredictor):
     channels = "RGBT"
 
     def __call__(self, images, *, threshold=None):
@@ -130,8 +130,8 @@ def test_a_huge_header_a_cut_file_and_a_broken_video_do_not_stop_the_rest(demo, 
     (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
     (folder / "empty.mp4").write_bytes(b"")
     assert run(demo, [folder], tmp_path / "out", "--task", "panoptic") == 1
-    told = "\n".join(errors(capsys))
-    assert [name in told for name in ("huge.png", "cut.jpg", "empty.mp4")] == [True] * 3
+    messages = "\n".join(errors(capsys))
+    assert [name in messages for name in ("huge.png", "cut.jpg", "empty.mp4")] == [True] * 3
     assert names(tmp_path / "out") == {"a_panoptic.png", "b_panoptic.png"}
 
 

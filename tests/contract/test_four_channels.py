@@ -72,8 +72,8 @@ def test_weights_on_three_channels_are_made_to_fit_four(
     torch.save(three.state_dict(), tmp_path / "three.pth")
     with caplog.at_level(logging.INFO):
         report = load_weights(four, str(tmp_path / "three.pth"), "TBGR")
-    given, made = three.state_dict()[STEM[backbone]], four.state_dict()[STEM[backbone]]
-    assert torch.equal(made[:, 1:], given) and torch.allclose(made[:, 0], given.mean(dim=1))
+    given, built = three.state_dict()[STEM[backbone]], four.state_dict()[STEM[backbone]]
+    assert torch.equal(built[:, 1:], given) and torch.allclose(built[:, 0], given.mean(dim=1))
     assert not report.wrong_shape and sum("on 3 channels: copied for the colors" in x for x in caplog.messages) == 1
 
 

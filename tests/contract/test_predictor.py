@@ -48,10 +48,10 @@ def test_a_failed_call_leaves_the_thresholds_as_they_were():
 
 
 @pytest.mark.parametrize(
-    ("question", "said"), [({"task": "depth"}, "task is 'depth'"), ({"threshold": 2}, "threshold is 2")]
+    ("question", "message"), [({"task": "depth"}, "task is 'depth'"), ({"threshold": 2}, "threshold is 2")]
 )
-def test_a_wrong_task_or_threshold_is_named(question, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_task_or_threshold_is_named(question, message):
+    with pytest.raises(ValueError, match=message):
         predictor_of("mask2former_resnet")(IMAGE, **question)
 
 

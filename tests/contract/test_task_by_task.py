@@ -29,38 +29,38 @@ NUM_CLASSES = 9
 
 @META_ARCH_REGISTRY.register()
 class Obedient(Contract):
-    """Answers what is switched on by the truth of the image if that is the task it was told, else by nothing."""
+    """Answers what is switched on by the truth of the image if that is the requested task, else by nothing."""
 
     reads_task = True
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
         self.inference = InferenceOptions.from_config(cfg)
-        self.told: list[str] = []
+        self.requested: list[str] = []
 
     def answer(self, batched_inputs: list[dict], request: Request) -> list[dict]:
         tasks = request.tasks or ()
-        self.told += [task for _ in batched_inputs for task in tasks]
+        self.requested += [task for _ in batched_inputs for task in tasks]
         options = [(task, self.inference.requested(Request((task,)))) for task in tasks]
         return [
             {key: value for task, only in options for key, value in self.result({**x, "task": task}, only).items()}
             for x in batched_inputs
         ]
 
-    def result(self, x: dict, asked: InferenceOptions) -> dict:
+    def result(self, x: dict, options: InferenceOptions) -> dict:
         ids, segments = np.zeros((x["height"], x["width"]), np.int32), []
         if "pan_seg_file_name" in x:
             ids, segments = panoptic_ids(read_panoptic(x["pan_seg_file_name"])), x["segments_info"]
         result = {}
-        if asked.semantic:
+        if options.semantic:
             labels = torch.from_numpy(panoptic_to_semantic(ids, self.known(segments, x, "semantic"), 0)).long()
             result["sem_seg"] = nn.functional.one_hot(labels, NUM_CLASSES).permute(2, 0, 1).float()
-        if asked.instance:
+        if options.instance:
             things = [s for s in self.known(segments, x, "instance") if s["isthing"]]
             masks, classes = (torch.from_numpy(part) for part in panoptic_masks(ids, things))
             fields = {"pred_masks": masks, "pred_classes": classes, "scores": torch.ones(len(classes))}
             result["instances"] = Instances(ids.shape, **fields, pred_boxes=Boxes(torch.zeros(len(classes), 4)))
-        if asked.panoptic:
+        if options.panoptic:
             known = self.known(segments, x, "panoptic")
             result["panoptic_seg"] = (torch.from_numpy(ids * np.isin(ids, [s["id"] for s in known])), known)
         return result
@@ -108,7 +108,7 @@ def test_a_task_that_the_data_has_no_truth_for_is_not_asked(data: list, tmp_path
     model = Obedient(cfg)
     with caplog.at_level("INFO"):
         assert list(Trainer.test(cfg, model)) == ["sem_seg"]
-    assert set(model.told) == {"semantic"}
+    assert set(model.requested) == {"semantic"}
     assert "data set val_labels has no truth for instance, panoptic: not scored" in caplog.text
 
 
@@ -117,7 +117,7 @@ def test_a_task_that_is_switched_off_is_not_asked(data: list) -> None:
     prepare_data(cfg)
     model = Obedient(cfg)
     assert list(Trainer.test(cfg, model)) == ["panoptic_seg", "sem_seg"]
-    assert set(model.told) == {"semantic", "panoptic"}
+    assert set(model.requested) == {"semantic", "panoptic"}
 
 
 def test_an_evaluation_leaves_the_model_as_it_was(data: list) -> None:
@@ -132,7 +132,7 @@ def test_an_evaluation_leaves_the_model_as_it_was(data: list) -> None:
 def test_the_predictor_asks_for_what_is_switched_on(data: list) -> None:
     predictor = mask2former_ext.Predictor(config(*data, "MODEL.MASK_CLASSIFIER.SEMANTIC_ON", False))
     result = predictor(np.zeros((48, 48, 3), np.uint8))
-    assert set(result) == {"instances", "panoptic_seg"} and predictor.model.told == ["instance", "panoptic"]
+    assert set(result) == {"instances", "panoptic_seg"} and predictor.model.requested == ["instance", "panoptic"]
 
 
 def test_instances_asked_for_alone_are_things_as_they_are_beside_panoptic() -> None:

@@ -55,7 +55,7 @@ BAD_BOXES = [[5, 5, 0, 20], [90, 5, 10, 10], [float("nan"), 5, 10, 10]]  # x, y,
 
 
 def set_with_bad_boxes(root: Path) -> str:
-    """DATASETS.CUSTOM for the made training images, with a triangle for each of the bad boxes in the first."""
+    """DATASETS.CUSTOM for the synthetic training images, with a triangle for each of the bad boxes in the first."""
     path, images = root / "shapes" / "instances_train.json", root / "shapes" / "train" / "images"
     content = json.loads(path.read_text())
     first, category = content["images"][0]["id"], content["categories"][0]["id"]
@@ -69,9 +69,9 @@ def set_with_bad_boxes(root: Path) -> str:
 def test_training_leaves_bad_boxes_of_a_json_out_and_counts_them(root: Path) -> None:
     own = ["DATASETS.CUSTOM", set_with_bad_boxes(root), "DATASETS.TRAIN", "('bad',)", "DATASETS.TEST", "()"]
     Trainer(prepared(root, "mask_rcnn", own)).train()
-    (said,) = [line for line in (root / "out" / "log.txt").read_text().splitlines() if "Left out" in line]
-    assert "Left out 3 truth boxes: " in said
-    assert all(f"annotation {9000 + number}: bbox" in said for number in range(3))
+    (line,) = [line for line in (root / "out" / "log.txt").read_text().splitlines() if "Left out" in line]
+    assert "Left out 3 truth boxes: " in line
+    assert all(f"annotation {9000 + number}: bbox" in line for number in range(3))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -282,7 +282,7 @@ def test_flipped_keypoints_exchange_left_and_right():
     assert utils.create_keypoint_hflip_indices("keypoints_coco_2017_val")[:5] == [0, 2, 1, 4, 3]
 
 
-def made_record(folder: Path) -> dict[str, Any]:
+def synthetic_record(folder: Path) -> dict[str, Any]:
     """A 4 x 6 image, black but for one object: columns 1 to 3 of rows 1 and 2."""
     image = np.zeros((4, 6, 3), dtype=np.uint8)
     image[1:3, 1:4] = (255, 0, 0)
@@ -305,7 +305,7 @@ def mapper_config() -> Any:
 
 
 def test_the_mapper_doubles_image_boxes_masks_and_labels_together(tmp_path: Path):
-    output = DatasetMapper(mapper_config(), True)(made_record(tmp_path))
+    output = DatasetMapper(mapper_config(), True)(synthetic_record(tmp_path))
     instances = output["instances"]
     assert output["image"].shape == (3, 8, 12) and (output["height"], output["width"]) == (4, 6)
     assert instances.gt_boxes.tensor.tolist() == [[2, 2, 8, 6]] and instances.gt_classes.tolist() == [2]
@@ -316,12 +316,12 @@ def test_the_mapper_doubles_image_boxes_masks_and_labels_together(tmp_path: Path
 
 
 def test_the_mapper_at_inference_gives_no_instances(tmp_path: Path):
-    output = DatasetMapper(mapper_config(), False)(made_record(tmp_path))
+    output = DatasetMapper(mapper_config(), False)(synthetic_record(tmp_path))
     assert "instances" not in output and "annotations" not in output
 
 
 def test_the_mapper_leaves_the_record_as_it_was(tmp_path: Path):
-    record = made_record(tmp_path)
+    record = synthetic_record(tmp_path)
     before = pickle.dumps(record)
     DatasetMapper(mapper_config(), True)(record)
     assert pickle.dumps(record) == before

@@ -59,13 +59,13 @@ def test_a_file_that_may_name_architectures_does(name):
 
 def guesses() -> set[tuple[str, str]]:
     """(file, name) of every `getattr(x, "name", default)` and `hasattr(x, "name")`."""
-    made = set()
+    pairs = set()
     for path in python_files("mask2former_ext", "demo", "tools", "train_net.py"):
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
                 if node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3):
-                    made.add((shown(path), ast.unparse(node.args[1]).strip("'")))
-    return made
+                    pairs.add((shown(path), ast.unparse(node.args[1]).strip("'")))
+    return pairs
 
 
 def test_nothing_of_ours_is_asked_by_getattr_with_a_default():

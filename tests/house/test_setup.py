@@ -175,7 +175,7 @@ def test_a_missing_environment_is_made_with_a_pip(tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A made checkout with set-up files, and its environment, which has a Python and no stamp yet."""
+    """A stand-in checkout with set-up files, and its environment, which has a Python and no stamp yet."""
     for name in bootstrap.SETUP_FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)

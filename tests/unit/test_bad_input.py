@@ -87,8 +87,8 @@ def proposals(tmp_path) -> list[str]:
     """Overrides that ask for a pickle, which makes the folder `executed` where it is loaded."""
     (tmp_path / "proposals.pkl").write_bytes(b"cos\nmkdir\n(V" + str(tmp_path / "executed").encode() + b"\ntR.")
     files = f"('{tmp_path / 'proposals.pkl'}',)"
-    asked = ["DATASETS.PROPOSAL_FILES_TRAIN", files, "DATASETS.PROPOSAL_FILES_TEST", files]
-    return ["MODEL.LOAD_PROPOSALS", "True", *asked]
+    files_named = ["DATASETS.PROPOSAL_FILES_TRAIN", files, "DATASETS.PROPOSAL_FILES_TEST", files]
+    return ["MODEL.LOAD_PROPOSALS", "True", *files_named]
 
 
 @pytest.mark.parametrize("options", [[], ["--eval-only"]], ids=["training", "evaluation"])
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_weight_file_is_named(tmp_path, name, content):
 
 @pytest.fixture
 def data(tmp_path) -> Iterator[Path]:
-    """The folder of the data sets, with 2 made images to train on in it."""
+    """The folder of the data sets, with 2 synthetic images to train on in it."""
     make_shapes(str(tmp_path / "shapes"), Recipe(train=2, val=1, height=64, width=64))
     yield tmp_path
     register_all()

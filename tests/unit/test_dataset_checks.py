@@ -1,4 +1,4 @@
-"""What is wrong with the data is said before training, by file, value and rule; images come in an order of the seed."""
+"""Faults of the data are named before training, by file, value and rule; images come in an order of the seed."""
 
 from __future__ import annotations
 

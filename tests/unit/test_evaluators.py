@@ -1,4 +1,4 @@
-"""The evaluators on a data set of two made images. Category ids have gaps and mix things (dog 4, cat 9) with stuff
+"""The evaluators on a data set of two synthetic images. Category ids have gaps and mix things (dog 4, cat 9) with stuff
 (grass 2, sky 7): contiguous classes grass 0, dog 1, sky 2, cat 3."""
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def test_a_thing_that_the_instances_json_lacks_is_found_before_evaluation(regist
 
 def test_a_model_of_other_classes_is_refused(register, tmp_path):
     output = {**perfect_output(0), "sem_seg": torch.zeros(7, *SIZE)}
-    with pytest.raises(ValueError, match=r"0\.jpg: the model scores 7 classes, but data set made has 4"):
+    with pytest.raises(ValueError, match=r"0\.jpg: the model scores 7 classes, but data set synthetic has 4"):
         evaluate(SemanticEvaluator(register(write_panoptic(tmp_path))), [output])
 
 

@@ -39,8 +39,8 @@ def test_an_old_name_gives_the_very_module_of_the_new_one(old, monkeypatch):
 def test_an_old_name_warns_once(repository):
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=repository)
     assert done.returncode == 0, done.stderr
-    said = "mask2former_ext.visualize is now mask2former_ext.inference.drawing; the old name goes with version 0.2"
-    assert done.stdout.strip() == str([said])
+    message = "mask2former_ext.visualize is now mask2former_ext.inference.drawing; the old name goes with version 0.2"
+    assert done.stdout.strip() == str([message])
 
 
 def test_a_name_that_never_was_is_no_module():

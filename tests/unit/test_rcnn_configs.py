@@ -141,15 +141,15 @@ def test_other_architectures_of_detectron2_are_refused_by_name(zoo, theirs: str)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"heads": "Res5ROIHeads"}, "MODEL.ROI_HEADS.NAME is 'Res5ROIHeads'"),
         ({"heads": "CascadeROIHeads"}, "MODEL.ROI_HEADS.NAME is 'CascadeROIHeads'"),
         ({"keypoints": True}, "MODEL.KEYPOINT_ON is True"),
     ],
 )
-def test_parts_that_are_not_built_here_are_refused_by_key_and_value(zoo, options: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_parts_that_are_not_built_here_are_refused_by_key_and_value(zoo, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         build(load_config(zoo(**options)))
 
 

@@ -48,11 +48,11 @@ def instances(*found: tuple[int, float, tuple[int, int, int, int]]) -> Instances
 
 
 def panoptic(*segments: tuple[int, tuple[int, int, int, int], bool]):
-    ids, told = torch.zeros(SIZE, dtype=torch.int32), []
+    ids, listed = torch.zeros(SIZE, dtype=torch.int32), []
     for i, (k, (x0, y0, x1, y1), is_thing) in enumerate(segments):
         ids[y0:y1, x0:x1] = i + 1
-        told.append({"id": i + 1, "category_id": k, "isthing": is_thing, **({"score": 0.75} if is_thing else {})})
-    return ids, told
+        listed.append({"id": i + 1, "category_id": k, "isthing": is_thing, **({"score": 0.75} if is_thing else {})})
+    return ids, listed
 
 
 def test_the_best_class_of_each_pixel_is_that_of_argmax():

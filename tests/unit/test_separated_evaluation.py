@@ -73,9 +73,9 @@ def test_a_set_that_is_separated_already_scores_100_too(register, tmp_path: Path
     files = {key: getattr(MetadataCatalog.get(name), key) for key in ("panoptic_json", "panoptic_root")}
     numbers = to_metadata(separate(name).classes)  # as Detectron2 lists them
     del numbers["class_table"]
-    MetadataCatalog.remove("made")
-    MetadataCatalog.get("made").set(**files, **numbers)
-    results = evaluate(build_evaluator(config(), "made"), outputs())
+    MetadataCatalog.remove("synthetic")
+    MetadataCatalog.get("synthetic").set(**files, **numbers)
+    results = evaluate(build_evaluator(config(), "synthetic"), outputs())
     assert [results[task][key] for task, key in HEADLINES] == pytest.approx([100.0] * len(HEADLINES))
 
 
@@ -125,7 +125,7 @@ def test_masks_are_not_scored_where_the_truth_has_boxes_alone(register, caplog) 
     boxes = {"annotations": [{"category_id": 1, "bbox": [10, 10, 20, 20], "bbox_mode": 1}]}
     evaluator = InstanceEvaluator(register({}, [boxes, boxes]))
     assert list(evaluate(evaluator)) == ["bbox"]
-    assert "The truth of made has boxes without masks: AP of masks is not measured." in caplog.messages
+    assert "The truth of synthetic has boxes without masks: AP of masks is not measured." in caplog.messages
 
 
 @pytest.mark.parametrize(

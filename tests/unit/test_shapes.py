@@ -1,4 +1,4 @@
-"""The made scenes: the same seed gives the same bytes, all forms agree, color does not give the class away."""
+"""The synthetic scenes: the same seed gives the same bytes, all forms agree, color does not give the class away."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IS_THING = [bool(category["isthing"]) for category in CATEGORIES]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shapes")
     make_shapes(str(root), SMALL)
     return root
@@ -40,9 +40,9 @@ def class_map(scene) -> np.ndarray:
     return label_pictures(scene)[1]
 
 
-def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(synthetic: Path, tmp_path: Path) -> None:
     make_shapes(str(tmp_path), SMALL)
-    assert all_bytes(tmp_path) == all_bytes(made)
+    assert all_bytes(tmp_path) == all_bytes(synthetic)
 
 
 def test_another_seed_gives_other_pictures() -> None:
@@ -50,19 +50,19 @@ def test_another_seed_gives_other_pictures() -> None:
     assert (first.image != second.image).any()
 
 
-def test_an_image_does_not_depend_on_how_many_are_made(made: Path, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_how_many_are_made(synthetic: Path, tmp_path: Path) -> None:
     make_shapes(str(tmp_path), Recipe(train=2, val=1, height=48, width=64, seed=3))
     name = "train/images/000002.png"
-    assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
+    assert (tmp_path / name).read_bytes() == (synthetic / name).read_bytes()
 
 
-def test_train_and_val_hold_different_pictures(made: Path) -> None:
-    train, val = ((made / split / "images" / "000001.png").read_bytes() for split in ("train", "val"))
+def test_train_and_val_hold_different_pictures(synthetic: Path) -> None:
+    train, val = ((synthetic / split / "images" / "000001.png").read_bytes() for split in ("train", "val"))
     assert train != val
 
 
-def test_the_same_recipe_is_not_made_twice(made: Path) -> None:
-    assert make_shapes(str(made), SMALL) is False
+def test_the_same_recipe_is_not_made_twice(synthetic: Path) -> None:
+    assert make_shapes(str(synthetic), SMALL) is False
 
 
 def test_another_recipe_in_the_same_folder_is_made(tmp_path: Path) -> None:
@@ -91,27 +91,27 @@ def test_every_class_appears_and_so_do_scenes_without_things() -> None:
     assert any(not {"disk", "square", "triangle", "star", "ring", "cross"} & present for present in names)
 
 
-def test_the_panoptic_png_holds_the_ids_and_areas_of_its_json(made: Path) -> None:
-    content = json.loads((made / "panoptic_train.json").read_text())
+def test_the_panoptic_png_holds_the_ids_and_areas_of_its_json(synthetic: Path) -> None:
+    content = json.loads((synthetic / "panoptic_train.json").read_text())
     for annotation in content["annotations"]:
-        ids = panoptic_ids(read_panoptic(str(made / "train" / "panoptic" / annotation["file_name"])))
+        ids = panoptic_ids(read_panoptic(str(synthetic / "train" / "panoptic" / annotation["file_name"])))
         found = dict(zip(*(part.tolist() for part in np.unique(ids, return_counts=True)), strict=True))
         assert found == {segment["id"]: segment["area"] for segment in annotation["segments_info"]}
 
 
-def test_the_semantic_png_holds_the_contiguous_class_of_each_segment(made: Path) -> None:
-    annotation = json.loads((made / "panoptic_train.json").read_text())["annotations"][0]
-    ids = panoptic_ids(read_panoptic(str(made / "train" / "panoptic" / annotation["file_name"])))
-    labels = read_labels(str(made / "train" / "semantic" / annotation["file_name"]))
+def test_the_semantic_png_holds_the_contiguous_class_of_each_segment(synthetic: Path) -> None:
+    annotation = json.loads((synthetic / "panoptic_train.json").read_text())["annotations"][0]
+    ids = panoptic_ids(read_panoptic(str(synthetic / "train" / "panoptic" / annotation["file_name"])))
+    labels = read_labels(str(synthetic / "train" / "semantic" / annotation["file_name"]))
     for segment in annotation["segments_info"]:
         assert set(labels[ids == segment["id"]]) == {CONTIGUOUS[segment["category_id"]]}
 
 
-def test_instances_and_panoptic_segments_are_the_same_masks(made: Path) -> None:
-    instances = json.loads((made / "instances_train.json").read_text())["annotations"]
-    panoptic = json.loads((made / "panoptic_train.json").read_text())["annotations"]
+def test_instances_and_panoptic_segments_are_the_same_masks(synthetic: Path) -> None:
+    instances = json.loads((synthetic / "instances_train.json").read_text())["annotations"]
+    panoptic = json.loads((synthetic / "panoptic_train.json").read_text())["annotations"]
     masks = {
-        a["image_id"]: panoptic_ids(read_panoptic(str(made / "train/panoptic" / a["file_name"]))) for a in panoptic
+        a["image_id"]: panoptic_ids(read_panoptic(str(synthetic / "train/panoptic" / a["file_name"]))) for a in panoptic
     }
     for annotation in instances:
         mask = segmentation_mask(annotation["segmentation"], 48, 64)
@@ -120,8 +120,8 @@ def test_instances_and_panoptic_segments_are_the_same_masks(made: Path) -> None:
         assert ids.pop() // 1000 == annotation["category_id"]
 
 
-def test_instances_come_as_polygons_and_as_both_kinds_of_rle(made: Path) -> None:
-    annotations = json.loads((made / "instances_train.json").read_text())["annotations"]
+def test_instances_come_as_polygons_and_as_both_kinds_of_rle(synthetic: Path) -> None:
+    annotations = json.loads((synthetic / "instances_train.json").read_text())["annotations"]
     kinds = {
         type(a["segmentation"]["counts"]) if isinstance(a["segmentation"], dict) else "polygon" for a in annotations
     }
@@ -145,5 +145,5 @@ def test_color_alone_scores_at_most_20_pq() -> None:
     assert quality.compute()["PQ"] <= 20
 
 
-def test_images_are_as_large_as_asked_for(made: Path) -> None:
-    assert Image.open(made / "val" / "images" / "000004.png").size == (64, 48)
+def test_images_are_as_large_as_asked_for(synthetic: Path) -> None:
+    assert Image.open(synthetic / "val" / "images" / "000004.png").size == (64, 48)

@@ -139,5 +139,5 @@ def test_timms_weights_for_four_channels_follow_this_projects_rule(name, monkeyp
     monkeypatch.setattr(timm, "create_model", fetched)
     features = TimmFeatures(name, pretrained=True, in_channels=4, color_places=(1, 2, 3))
     ((key, given),) = stem.items()
-    made = features.body.state_dict()[key]
-    assert torch.equal(made[:, 1:], given) and torch.allclose(made[:, 0], given.mean(dim=1))
+    built = features.body.state_dict()[key]
+    assert torch.equal(built[:, 1:], given) and torch.allclose(built[:, 0], given.mean(dim=1))

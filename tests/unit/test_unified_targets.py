@@ -75,15 +75,15 @@ def test_every_task_is_as_likely_unless_the_configuration_says_otherwise() -> No
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "said"),
+    ("probabilities", "message"),
     [
         ({"SEMANTIC": 0.5, "INSTANCE": 0.5, "PANOPTIC": 0.5}, "their sum 1, but it is 1.5"),
         ({"SEMANTIC": -0.5, "INSTANCE": 1.0, "PANOPTIC": 0.5}, "SEMANTIC -0.5, .* each must be >= 0"),
         ({"SEMANTIC": float("nan")}, "SEMANTIC nan"),
     ],
 )
-def test_probabilities_that_are_none_are_refused(probabilities: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=f"INPUT.TASK_PROBABILITIES .*{said}"):
+def test_probabilities_that_are_none_are_refused(probabilities: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"INPUT.TASK_PROBABILITIES .*{message}"):
         task_probabilities(config(**probabilities))
 
 
@@ -92,10 +92,10 @@ def shares(record: dict[str, Any], probabilities: dict[str, float]) -> dict[str,
 
 
 def test_tasks_that_truth_cannot_teach_leave_their_share_to_the_others() -> None:
-    asked = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
+    probabilities = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
     both = {"file_name": "", "sem_seg_file_name": "", "annotations": []}
-    assert shares(both, asked) == pytest.approx({"semantic": 0.25, "instance": 0.75})
-    assert shares({"file_name": "", "pan_seg_file_name": ""}, asked) == pytest.approx(asked)
+    assert shares(both, probabilities) == pytest.approx({"semantic": 0.25, "instance": 0.75})
+    assert shares({"file_name": "", "pan_seg_file_name": ""}, probabilities) == pytest.approx(probabilities)
 
 
 @pytest.mark.parametrize(("truth", "task"), [("sem_seg_file_name", "semantic"), ("annotations", "instance")])
@@ -104,11 +104,11 @@ def test_one_kind_of_truth_alone_teaches_one_task(truth: str, task: str) -> None
 
 
 def test_tasks_are_drawn_as_often_as_stated() -> None:
-    asked = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
-    target, record = UnifiedTarget(asked), {"file_name": "", "pan_seg_file_name": ""}
+    probabilities = {"semantic": 0.1, "instance": 0.3, "panoptic": 0.6}
+    target, record = UnifiedTarget(probabilities), {"file_name": "", "pan_seg_file_name": ""}
     drawn = Counter(target.chosen(record).name for _ in range(1000))
     # three standard deviations of a count of 1000 draws are at most 3 * sqrt(250) = 47
-    assert drawn == {task: pytest.approx(1000 * probability, abs=47) for task, probability in asked.items()}
+    assert drawn == {task: pytest.approx(1000 * probability, abs=47) for task, probability in probabilities.items()}
 
 
 # Examples from real files.
@@ -116,7 +116,7 @@ def test_tasks_are_drawn_as_often_as_stated() -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
-    """6 made images, also as data sets of one kind of truth: only_semantic, only_instances, only_panoptic."""
+    """6 synthetic images, also as data sets of one kind of truth: only_semantic, only_instances, only_panoptic."""
     make_shapes(str(tmp_path / "shapes"), Recipe(train=6, val=1, height=48, width=64))
     yield tmp_path
     for name in ("only_semantic", "only_instances", "only_panoptic"):
@@ -243,7 +243,7 @@ def test_real_data_trains_what_its_truth_can_teach(real_data_dir: Path, entry: d
     assert len(drawn) == num_tasks
 
 
-# What is said before training.
+# What is refused before training.
 
 
 def test_the_banner_names_each_training_sets_tasks_and_what_is_left_out(root: Path) -> None:

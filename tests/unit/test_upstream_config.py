@@ -145,8 +145,8 @@ def test_decoders_that_no_architecture_joins_are_refused(write_yaml):
 
 
 def test_a_decoder_for_videos_is_refused_by_its_key(write_yaml):
-    said = r"VideoMultiScaleMaskedTransformerDecoder \(.*TRANSFORMER_DECODER_NAME\); known are"
-    with pytest.raises(ValueError, match=said):
+    message = r"VideoMultiScaleMaskedTransformerDecoder \(.*TRANSFORMER_DECODER_NAME\); known are"
+    with pytest.raises(ValueError, match=message):
         decoder = "VideoMultiScaleMaskedTransformerDecoder"
         load_config(write_yaml(UPSTREAM), ["MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", decoder])
 

@@ -22,7 +22,7 @@ UPRIGHT = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000 0
 TURNED = bytes.fromhex("00000000 00010000 00000000 ffff0000 00000000 00000000 00300000 00000000 40000000")
 
 
-def made_video(path: Path, times: list[int], *, sound: bool = False, size: tuple[int, int] = SIZE) -> Path:
+def synthetic_video(path: Path, times: list[int], *, sound: bool = False, size: tuple[int, int] = SIZE) -> Path:
     """Frame i is gray of value 20 + 10 i (while that fits), its upper left quarter white, shown from times[i] ms on."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "10"})
@@ -68,7 +68,7 @@ IRREGULAR = [0, 40, 60, 200, 240, 500]
 
 
 def test_frames_keep_their_order_size_and_irregular_times(tmp_path):
-    copied(made_video(tmp_path / "in.mp4", IRREGULAR), tmp_path / "out.mp4")
+    copied(synthetic_video(tmp_path / "in.mp4", IRREGULAR), tmp_path / "out.mp4")
     assert milliseconds(tmp_path / "out.mp4") == IRREGULAR
     with VideoReader(tmp_path / "out.mp4") as reader:
         grays = [int(frame.image[-4, -4].mean().round()) for frame in reader]
@@ -76,20 +76,20 @@ def test_frames_keep_their_order_size_and_irregular_times(tmp_path):
 
 
 def test_sound_is_copied_bit_by_bit(tmp_path):
-    source = made_video(tmp_path / "in.mp4", list(range(0, 1000, 100)), sound=True)
+    source = synthetic_video(tmp_path / "in.mp4", list(range(0, 1000, 100)), sound=True)
     assert copied(source, tmp_path / "out.mp4") == []
     sounds = packets(tmp_path / "out.mp4", "audio")
     assert len(sounds) > 10 and sounds == packets(source, "audio")
 
 
 def test_what_comes_out_is_h264(tmp_path):
-    copied(made_video(tmp_path / "in.mp4", IRREGULAR), tmp_path / "out.mp4")
+    copied(synthetic_video(tmp_path / "in.mp4", IRREGULAR), tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
 
 
 def test_a_frame_with_a_rotation_flag_is_turned_upright(tmp_path):
-    path = made_video(tmp_path / "in.mp4", [0, 40])
+    path = synthetic_video(tmp_path / "in.mp4", [0, 40])
     content = path.read_bytes()
     assert content.count(UPRIGHT) >= 1
     start = content.index(UPRIGHT, content.index(b"tkhd"))
@@ -101,19 +101,19 @@ def test_a_frame_with_a_rotation_flag_is_turned_upright(tmp_path):
 
 
 def test_every_third_frame_keeps_its_time(tmp_path):
-    source = made_video(tmp_path / "in.mp4", list(range(0, 400, 40)))
+    source = synthetic_video(tmp_path / "in.mp4", list(range(0, 400, 40)))
     copied(source, tmp_path / "out.mp4", every=3)
     assert milliseconds(tmp_path / "out.mp4") == [0, 120, 240, 360]
 
 
 def test_frames_are_made_smaller_but_never_larger(tmp_path):
-    source = made_video(tmp_path / "in.mp4", [0])
+    source = synthetic_video(tmp_path / "in.mp4", [0])
     with VideoReader(source, max_size=32) as smaller, VideoReader(source, max_size=500) as same:
         assert (smaller.size, same.size) == ((24, 32), SIZE)
 
 
 def test_an_odd_side_gets_one_more_pixel(tmp_path):
-    source = made_video(tmp_path / "in.mp4", [0, 40])
+    source = synthetic_video(tmp_path / "in.mp4", [0, 40])
     with VideoReader(source) as reader, VideoWriter(tmp_path / "out.mp4", reader) as writer:
         for frame in reader:
             writer.write(frame.image[:47, :63], frame.pts)
@@ -139,7 +139,7 @@ def test_a_sound_file_is_refused(tmp_path):
 
 
 def test_a_video_without_frames_is_refused(tmp_path):
-    source = made_video(tmp_path / "in.mp4", [0, 40])
+    source = synthetic_video(tmp_path / "in.mp4", [0, 40])
     content = source.read_bytes()
     start = content.index(b"mdat") + 4
     end = content.index(b"moov") - 4
@@ -149,7 +149,7 @@ def test_a_video_without_frames_is_refused(tmp_path):
 
 
 def test_a_video_that_ends_early_gives_the_frames_it_has_and_says_so(tmp_path):
-    source = made_video(tmp_path / "in.mkv", list(range(0, 4000, 40)))
+    source = synthetic_video(tmp_path / "in.mkv", list(range(0, 4000, 40)))
     content = source.read_bytes()
     (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
     with VideoReader(tmp_path / "cut.mkv") as reader:
@@ -160,8 +160,8 @@ def test_a_video_that_ends_early_gives_the_frames_it_has_and_says_so(tmp_path):
 
 def test_frames_that_change_size_are_brought_to_the_first_ones(tmp_path):
     """Two MPEG transport streams, one behind the other, are one."""
-    first = made_video(tmp_path / "a.ts", [0, 40, 80])
-    second = made_video(tmp_path / "b.ts", [120, 160, 200], size=(96, 128))
+    first = synthetic_video(tmp_path / "a.ts", [0, 40, 80])
+    second = synthetic_video(tmp_path / "b.ts", [120, 160, 200], size=(96, 128))
     (tmp_path / "both.ts").write_bytes(first.read_bytes() + second.read_bytes())
     with VideoReader(tmp_path / "both.ts") as reader:
         sizes = [frame.image.shape[:2] for frame in reader]
@@ -188,7 +188,7 @@ def test_frames_reach_the_model_in_batches_and_the_consumer_in_order(tmp_path):
         batches.append(len(images))
         return [{"gray": int(image[-4, -4, 0])} for image in images]
 
-    with VideoReader(made_video(tmp_path / "in.mp4", IRREGULAR)) as reader:
+    with VideoReader(synthetic_video(tmp_path / "in.mp4", IRREGULAR)) as reader:
         count, _ = segment_frames(reader, predict, lambda frame, _: consumed.append(frame.index), batch=4)
     assert (count, batches, consumed) == (6, [4, 2], [0, 1, 2, 3, 4, 5])
 
@@ -210,16 +210,16 @@ def test_an_error_in_any_thread_comes_out_and_leaves_no_thread_behind(where):
 
 
 def test_no_more_items_wait_than_the_queue_may_hold():
-    made = []
+    read = []
 
     def items():
         for i in range(50):
-            made.append(i)
+            read.append(i)
             yield i
 
     reading = ahead(items(), 3)
     for i, _ in zip(range(10), reading, strict=False):
-        assert len(made) <= i + 1 + 3 + 2  # those taken, those that wait, the one in each hand
+        assert len(read) <= i + 1 + 3 + 2  # those taken, those that wait, the one in each hand
     reading.close()
 
 

@@ -27,9 +27,9 @@ def written(monkeypatch) -> list[str]:
     texts: list[str] = []
     write = visualize._write
 
-    def _write(picture, asked, corners, slots):
-        texts.extend(asked)
-        return write(picture, asked, corners, slots)
+    def _write(picture, names, corners, slots):
+        texts.extend(names)
+        return write(picture, names, corners, slots)
 
     monkeypatch.setattr(visualize, "_write", _write)
     return texts

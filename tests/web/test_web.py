@@ -1,4 +1,4 @@
-"""The web page's server, asked over HTTP without a browser, with a made predictor behind it."""
+"""The web page's server, over HTTP without a browser, with a stand-in predictor behind it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.web_server import MadePredictor, picture, served, upload
+from tests.web_server import StandInPredictor, picture, served, upload
 
 pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
 MAX_BYTES = 100_000
@@ -33,7 +33,7 @@ def web(repository):
 
 @pytest.fixture(scope="module")
 def address(web):
-    answerer = web.Answerer({"made": MadePredictor()}, web.Limits(max_bytes=MAX_BYTES))
+    answerer = web.Answerer({"stand-in": StandInPredictor()}, web.Limits(max_bytes=MAX_BYTES))
     with served(web.build_app(answerer, max_waiting=40)) as address:
         yield address
 
@@ -61,13 +61,13 @@ def question(address: str, sent: object, task: object = "panoptic") -> dict[str,
     """A question as the page puts it."""
     config = json.loads(request(address, "GET", "/config")[2])
     number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 4)
-    return {"data": [sent, "made", task, 0.3], "fn_index": number, "session_hash": uuid.uuid4().hex}
+    return {"data": [sent, "stand-in", task, 0.3], "fn_index": number, "session_hash": uuid.uuid4().hex}
 
 
 def put(address: str, sent: object, task: str = "panoptic") -> tuple[int, str]:
     """Put a question into the queue as the page would: (status, session)."""
-    asked = question(address, sent, task)
-    return post(address, "/gradio_api/queue/join", asked)[0], asked["session_hash"]
+    sent_question = question(address, sent, task)
+    return post(address, "/gradio_api/queue/join", sent_question)[0], sent_question["session_hash"]
 
 
 def ask(address: str, sent: object, task: str = "panoptic") -> dict:
@@ -90,25 +90,25 @@ def test_twenty_at_once_are_all_answered(address):
     assert [len(answer["output"]["data"][0]["segments"]) for answer in answers] == [2] * 20
 
 
-class WaitingPredictor(MadePredictor):
+class WaitingPredictor(StandInPredictor):
     """Answers when it is let go on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.was_asked, self.go_on = threading.Event(), threading.Event()
+        self.was_called, self.go_on = threading.Event(), threading.Event()
 
     def __call__(self, image, **question):
-        self.was_asked.set()
+        self.was_called.set()
         self.go_on.wait()
         return super().__call__(image, **question)
 
 
 def test_more_than_may_wait_are_refused_and_the_rest_answered(web):
     predictor = WaitingPredictor()
-    app = web.build_app(web.Answerer({"made": predictor}, web.Limits()), max_waiting=1)
+    app = web.build_app(web.Answerer({"stand-in": predictor}, web.Limits()), max_waiting=1)
     with served(app) as address, ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, address, upload(picture()))
-        predictor.was_asked.wait()
+        predictor.was_called.wait()
         statuses = [put(address, None)[0] for _ in range(5)]
         predictor.go_on.set()
         assert first.result()["success"] and 503 in statuses
@@ -122,14 +122,14 @@ def test_an_answer_leaves_nothing_on_disk(address, tmp_path, monkeypatch):
 
 
 def test_a_bad_file_is_answered_with_a_message_and_no_traceback(address):
-    said = ask(address, upload(b"no picture", "b.png"))
-    assert said["output"]["data"] == [{"error": True, "message": "b.png is no picture or video that can be read."}]
+    answer = ask(address, upload(b"no picture", "b.png"))
+    assert answer["output"]["data"] == [{"error": True, "message": "b.png is no picture or video that can be read."}]
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:9/x"])
 def test_a_path_in_the_place_of_a_files_bytes_is_no_file(address, path):
-    said = ask(address, {"name": "a.png", "data": path})["output"]["data"][0]
-    assert said == {"error": True, "message": "This is not a file as the page sends it."}
+    answer = ask(address, {"name": "a.png", "data": path})["output"]["data"][0]
+    assert answer == {"error": True, "message": "This is not a file as the page sends it."}
 
 
 def server_file(path: object) -> dict[str, object]:
@@ -142,17 +142,17 @@ def watched(web, tmp_path, monkeypatch):
     """An address whose server has all temporary folders in `tmp_path`."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    answerer = web.Answerer({"made": MadePredictor()}, web.Limits(max_bytes=MAX_BYTES))
+    answerer = web.Answerer({"stand-in": StandInPredictor()}, web.Limits(max_bytes=MAX_BYTES))
     with served(web.build_app(answerer, max_waiting=40)) as address:
         yield address
 
 
-def places(asked: dict, file: object) -> list[dict]:
+def places(sent_question: dict, file: object) -> list[dict]:
     """The question with the file in the place of its file, its model, its task, in one of them, and beside them."""
-    _, model, task, threshold = asked["data"]
+    _, model, task, threshold = sent_question["data"]
     sent = [[file, model, task, threshold], [None, model, file, threshold], [None, file, task, threshold]]
     sent += [[[{"name": [file]}], model, task, threshold], [None, model, {"x": {"y": [file]}}, threshold]]
-    return [*({**asked, "data": data} for data in sent), {**asked, "event_data": file}]
+    return [*({**sent_question, "data": data} for data in sent), {**sent_question, "event_data": file}]
 
 
 @pytest.mark.parametrize("keys", [("path", "meta"), ("path",), ("meta",)])
@@ -160,8 +160,8 @@ def test_a_file_of_the_server_is_refused_and_not_copied(watched, tmp_path, keys)
     canary = tmp_path / "canary.txt"
     canary.write_text("secret")
     file = {key: value for key, value in server_file(canary).items() if key in keys}
-    for asked in places(question(watched, None), file):
-        status, _, content = post(watched, "/gradio_api/queue/join", asked)
+    for sent_question in places(question(watched, None), file):
+        status, _, content = post(watched, "/gradio_api/queue/join", sent_question)
         assert status == 400 and b"but a file is sent as 'name' and 'data'" in content and content.count(b"\n") == 1
         assert request(watched, "GET", "/config")[0] == 200
     assert ask(watched, upload(picture()))["success"]
@@ -171,8 +171,8 @@ def test_a_file_of_the_server_is_refused_and_not_copied(watched, tmp_path, keys)
 def test_a_file_in_gradios_own_folder_is_refused_too(watched, tmp_path):
     (tmp_path / "gradio").mkdir(exist_ok=True)
     (tmp_path / "gradio" / "a.png").write_bytes(picture())
-    asked = question(watched, server_file(tmp_path / "gradio" / "a.png"))
-    assert post(watched, "/gradio_api/queue/join", asked)[0] == 400
+    sent_question = question(watched, server_file(tmp_path / "gradio" / "a.png"))
+    assert post(watched, "/gradio_api/queue/join", sent_question)[0] == 400
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe"])
@@ -180,8 +180,8 @@ def test_a_device_or_pipe_is_refused_and_the_page_goes_on(watched, tmp_path, kin
     path = "/dev/zero" if kind == "device" else tmp_path / "pipe"
     if kind == "pipe":
         os.mkfifo(path)
-    for asked in places(question(watched, None), server_file(path)):
-        assert post(watched, "/gradio_api/queue/join", asked)[0] == 400
+    for sent_question in places(question(watched, None), server_file(path)):
+        assert post(watched, "/gradio_api/queue/join", sent_question)[0] == 400
     assert ask(watched, upload(picture()))["success"]
 
 
@@ -329,7 +329,7 @@ def test_the_page_names_no_other_host_to_load_from(address):
 
 
 def test_a_model_of_further_channels_is_refused_by_check_pictures(web):
-    cfg = MadePredictor().cfg
+    cfg = StandInPredictor().cfg
     web.check_pictures(cfg, "a.yaml")
     cfg.INPUT.FORMAT = "RGBT"
     with pytest.raises(ValueError, match="a.yaml: INPUT.FORMAT is 'RGBT', but must be RGB or BGR or L"):

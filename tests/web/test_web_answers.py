@@ -1,4 +1,4 @@
-"""The web page's questions and answers, without the page: demo/web/answers.py with a made predictor."""
+"""The web page's questions and answers, without the page: demo/web/answers.py with a stand-in predictor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.web_server import SIZE, MadePredictor, clip, picture, upload
+from tests.web_server import SIZE, StandInPredictor, clip, picture, upload
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def answerer(monkeypatch, repository):
     limits = importlib.import_module("web.limits").Limits(
         max_bytes=100_000, max_pixels=1_000_000, max_size=600, max_seconds=2, max_frames=10
     )
-    return importlib.import_module("web.answers").Answerer({"made": MadePredictor()}, limits)
+    return importlib.import_module("web.answers").Answerer({"stand-in": StandInPredictor()}, limits)
 
 
 def ask(
     answerer, file: bytes | None = None, task: str = "panoptic", threshold: float = 0.3, name: str = "a.png"
 ) -> dict:
-    return answerer.answer(upload(picture() if file is None else file, name), "made", task, threshold)
+    return answerer.answer(upload(picture() if file is None else file, name), "stand-in", task, threshold)
 
 
 def map_of(answer: dict) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_the_map_says_which_segment_is_seen_at_each_pixel(answerer, task):
 
 
 def test_of_instances_all_of_each_mask_is_told(answerer):
-    answerer.predictors["made"] = MadePredictor(is_covered=True)
+    answerer.predictors["stand-in"] = StandInPredictor(is_covered=True)
     answer = ask(answerer, task="instance")
     bits = np.frombuffer(zlib.decompress(base64.b64decode(answer["masks"])), dtype=np.uint8)
     dog, cat = np.unpackbits(bits).reshape(2, *SIZE)
@@ -76,7 +76,7 @@ def test_what_is_below_the_threshold_is_not_in_the_map(answerer):
 
 def test_task_and_threshold_reach_the_model(answerer):
     ask(answerer, task="instance", threshold=0.75)
-    assert answerer.predictors["made"].asked == [("instance", 0.75)]
+    assert answerer.predictors["stand-in"].requests == [("instance", 0.75)]
 
 
 def test_the_label_file_is_the_one_of_the_command_line(answerer):
@@ -104,7 +104,7 @@ def test_folders_of_a_name_are_dropped(answerer, name):
 
 
 def test_the_panoptic_threshold_is_at_first_the_models_own(answerer):
-    assert answerer.default_threshold("made", "panoptic") == 0.3
+    assert answerer.default_threshold("stand-in", "panoptic") == 0.3
 
 
 # ------------------------------------------------------------------------------------------------- kinds of pictures
@@ -157,7 +157,7 @@ def huge_header(side: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "words"),
     [
         (b"", "no picture or video that can be read"),
         (b"no picture", "no picture or video that can be read"),
@@ -168,9 +168,9 @@ def huge_header(side: int) -> bytes:
         (bytes(100_001), "0.1 MB"),
     ],
 )
-def test_a_file_that_cannot_be_used_gets_a_message_with_its_name(answerer, data, said):
+def test_a_file_that_cannot_be_used_gets_a_message_with_its_name(answerer, data, words):
     answer = ask(answerer, data, name="holiday.png")
-    assert answer["error"] and "holiday.png" in answer["message"] and said in answer["message"]
+    assert answer["error"] and "holiday.png" in answer["message"] and words in answer["message"]
 
 
 @pytest.mark.parametrize(
@@ -186,30 +186,30 @@ def test_a_file_that_cannot_be_used_gets_a_message_with_its_name(answerer, data,
     ],
 )
 def test_what_is_no_file_at_all_gets_a_message(answerer, sent):
-    answer = answerer.answer(sent, "made", "panoptic", 0.3)
+    answer = answerer.answer(sent, "stand-in", "panoptic", 0.3)
     assert set(answer) == {"error", "message"} and answer["error"]
 
 
 @pytest.mark.parametrize(
-    ("model", "task", "threshold", "said"),
+    ("model", "task", "threshold", "words"),
     [
         ("other", "panoptic", 0.3, "no model 'other'"),
-        (["made"], "panoptic", 0.3, "no model"),
-        ("made", "depth", 0.3, "task 'depth'"),
-        ("made", "panoptic", 1.5, "threshold is 1.5"),
-        ("made", "panoptic", float("nan"), "threshold is nan"),
-        ("made", "panoptic", "0.3", "threshold is 0.3"),
-        ("made", "panoptic", None, "threshold is None"),
+        (["stand-in"], "panoptic", 0.3, "no model"),
+        ("stand-in", "depth", 0.3, "task 'depth'"),
+        ("stand-in", "panoptic", 1.5, "threshold is 1.5"),
+        ("stand-in", "panoptic", float("nan"), "threshold is nan"),
+        ("stand-in", "panoptic", "0.3", "threshold is 0.3"),
+        ("stand-in", "panoptic", None, "threshold is None"),
     ],
 )
-def test_a_question_that_the_page_does_not_offer_gets_a_message(answerer, model, task, threshold, said):
+def test_a_question_that_the_page_does_not_offer_gets_a_message(answerer, model, task, threshold, words):
     answer = answerer.answer(upload(picture()), model, task, threshold)
-    assert answer["error"] and said in answer["message"]
+    assert answer["error"] and words in answer["message"]
 
 
 def test_a_refused_file_does_not_reach_the_model(answerer):
     ask(answerer, b"no picture")
-    assert answerer.predictors["made"].asked == []
+    assert answerer.predictors["stand-in"].requests == []
 
 
 def test_without_gradio_the_page_says_how_to_install_it(monkeypatch, repository):
@@ -243,7 +243,7 @@ def test_of_more_frames_than_the_limit_each_second_or_third_is_segmented(answere
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "words"),
     [
         (lambda: clip(30, rate=10), "lasts 3.0 s, but at most 2 s are taken"),
         (lambda: clip()[:400], "way.mp4"),
@@ -253,9 +253,9 @@ def test_of_more_frames_than_the_limit_each_second_or_third_is_segmented(answere
         (lambda: b"\x00\x00\x00\x18ftypheic" + bytes(60), "no picture or video"),
     ],
 )
-def test_a_video_that_cannot_be_used_gets_a_message(answerer, data, said):
+def test_a_video_that_cannot_be_used_gets_a_message(answerer, data, words):
     answer = ask(answerer, data(), name="way.mp4")
-    assert answer["error"] and answer["message"].startswith("way.mp4") and said in answer["message"]
+    assert answer["error"] and answer["message"].startswith("way.mp4") and words in answer["message"]
 
 
 def test_a_video_leaves_nothing_on_disk(answerer, tmp_path, monkeypatch):

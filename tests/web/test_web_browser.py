@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.web_server import MadePredictor, clip, picture, served
+from tests.web_server import StandInPredictor, clip, picture, served
 
 pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra `browser`)")
@@ -50,7 +50,7 @@ def address(repository, tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(repository / "demo")
         web = importlib.import_module("web.app")
-        models = {"first": MadePredictor(), "detector": MadePredictor("instance", is_covered=True), "tiny": tiny}
+        models = {"first": StandInPredictor(), "detector": StandInPredictor("instance", is_covered=True), "tiny": tiny}
         answerer = web.Answerer(models, web.Limits(max_bytes=100_000))
         with served(web.build_app(answerer, max_waiting=40)) as address:
             yield address
@@ -58,27 +58,27 @@ def address(repository, tiny):
 
 @pytest.fixture
 def page(browser, address):
-    """The open page; what it asked other hosts for and what its scripts complained about are checked afterwards."""
+    """The open page; what it requested of other hosts and what its scripts complained about are checked afterwards."""
     context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
     context.set_default_timeout(PATIENCE)
-    page, asked_for, complaints = context.new_page(), [], []
-    page.on("request", lambda sent: asked_for.append(sent.url))
+    page, requested, complaints = context.new_page(), [], []
+    page.on("request", lambda sent: requested.append(sent.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(address)
     page.wait_for_selector("#picker .drop")
     yield page
     context.close()
-    assert [url for url in asked_for if not url.startswith((address, "data:", "blob:"))] == [] and complaints == []
+    assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == [] and complaints == []
 
 
 def drop(page, data: bytes | None = None, name: str = "a.png") -> None:
     """Choose a file and wait for the answer."""
     buffer = picture() if data is None else data
     page.set_input_files("#picker input", {"name": name, "mimeType": "image/png", "buffer": buffer})
-    said(page, name)
+    expect_message(page, name)
 
 
-def said(page, text: str) -> None:
+def expect_message(page, text: str) -> None:
     """Wait until the answer's message holds the text."""
     playwright.expect(page.locator("#viewer .told")).to_contain_text(text)
 
@@ -129,14 +129,14 @@ def test_a_click_keeps_a_segments_text_and_a_second_one_lets_go(page):
 def test_another_task_is_asked_for_without_choosing_the_file_again(page):
     drop(page)
     page.get_by_role("radio", name="semantic").check()
-    said(page, "(semantic)")
+    expect_message(page, "(semantic)")
     assert segments(page) == ["dog, 1,200 px (50%)", "cat, 1,200 px (50%)"]
 
 
 def test_the_threshold_changes_what_is_found(page):
     drop(page)
     page.get_by_role("spinbutton").fill("0.6")
-    said(page, "1 segment ")
+    expect_message(page, "1 segment ")
     assert segments(page) == ["dog, score 0.90, 1,200 px (50%)"]
 
 
@@ -159,7 +159,7 @@ def test_a_real_model_answers_with_its_classes(page, tiny):
     page.get_by_role("option", name="tiny").click()
     drop(page, picture(size=(128, 128)))
     page.get_by_role("radio", name="semantic").check()
-    said(page, "(semantic)")
+    expect_message(page, "(semantic)")
     found = {text.split(",")[0] for text in segments(page)}
     assert found and found <= set(tiny.classes.names)
 
@@ -180,7 +180,7 @@ def test_what_a_hidden_instance_covered_is_seen(page):
     playwright.expect(page.get_by_role("radio")).to_have_count(1)  # now the threshold is the model's own too
     page.get_by_role("spinbutton").fill("0.3")
     drop(page)
-    said(page, "2 segments")
+    expect_message(page, "2 segments")
     dog, cat = color_at(page, LEFT), color_at(page, RIGHT)
     page.get_by_role("checkbox", name="dog").uncheck()
     left = color_at(page, LEFT)
@@ -214,7 +214,7 @@ def test_a_short_video_plays_with_what_was_found(page):
 
 def test_a_bad_file_gets_a_message_and_the_page_goes_on(page):
     drop(page, b"no picture", "b.png")
-    said(page, "b.png is no picture or video that can be read")
+    expect_message(page, "b.png is no picture or video that can be read")
     assert "Traceback" not in page.content()
     drop(page)
     assert len(segments(page)) == 2
@@ -239,7 +239,7 @@ def test_the_page_can_be_used_by_keyboard_alone(page):
             page.keyboard.press("Tab")
         page.keyboard.press("Space")
     chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": picture()})
-    said(page, "a.png")
+    expect_message(page, "a.png")
     visited, focused = set(), ""
     while not focused.startswith("cat, score"):
         page.keyboard.press("Tab")

@@ -1,4 +1,4 @@
-"""What the tests of demo/demo.py share: a made predictor in the place of a trained model."""
+"""What the tests of demo/demo.py share: a stand-in predictor in the place of a trained model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 SIZE = (40, 60)
 
 
-class MadePredictor:
+class StandInPredictor:
     """Left half dog 0.9, right half cat 0.4, in every task that the configuration switches on."""
 
     classes = None

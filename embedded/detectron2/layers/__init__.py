@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # fmt: off
 # isort: skip_file
-from detectron2.layers.batch_norm import FrozenBatchNorm2d, get_norm
+from detectron2.layers.batch_norm import FrozenBatchNorm2d, NaiveSyncBatchNorm, get_norm
 from detectron2.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from torchvision.ops import complete_box_iou_loss as ciou_loss
 from torchvision.ops import distance_box_iou_loss as diou_loss

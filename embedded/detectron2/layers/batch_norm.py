@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from detectron2._left_out import left_out_message
+from detectron2.utils import comm
+from fvcore.nn.distributed import differentiable_all_reduce
 from torch import Tensor, nn
 
 
@@ -66,6 +68,46 @@ class FrozenBatchNorm2d(nn.Module):
         return module
 
 
+class NaiveSyncBatchNorm(nn.BatchNorm2d):
+    """Batch normalization over all processes, by averaging their means and mean squares.
+
+    `stats_mode` "": every process counts the same; "N": by its number of images, which may be zero.
+    """
+
+    def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if stats_mode not in ("", "N"):
+            raise ValueError(f"NaiveSyncBatchNorm: stats_mode is {stats_mode!r}; it is '' or 'N'")
+        self._stats_mode = stats_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        if comm.get_world_size() == 1 or not self.training:
+            return super().forward(input)
+        half = input.dtype in (torch.float16, torch.bfloat16)
+        x = input.float() if half else input
+        images, channels = x.shape[0], x.shape[1]
+        if images == 0:
+            own = torch.zeros(2, channels, dtype=x.dtype, device=x.device) + x.sum() * 0
+        else:
+            own = torch.stack([x.mean(dim=(0, 2, 3)), (x * x).mean(dim=(0, 2, 3))])
+        momentum = self.momentum
+        if self._stats_mode == "N":
+            counted = torch.cat([own.flatten() * images, own.new_tensor([float(images)])])
+            counted = differentiable_all_reduce(counted)
+            total = counted[-1].detach()
+            momentum = momentum * total.clamp(max=1)  # no image in any process: keep the statistics
+            mean, mean_square = (counted[:-1] / total.clamp(min=1)).view(2, channels)
+        else:
+            assert images > 0, "SyncBatchNorm of stats_mode '' does not take an empty batch"
+            mean, mean_square = differentiable_all_reduce(own) / dist.get_world_size()
+        variance = mean_square - mean * mean
+        self.running_mean += momentum * (mean.detach() - self.running_mean)
+        self.running_var += momentum * (variance.detach() - self.running_var)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        out = x * scale.view(1, -1, 1, 1) + (self.bias - mean * scale).view(1, -1, 1, 1)
+        return out.to(input.dtype) if half else out
+
+
 class LayerNorm(nn.Module):
     """Layer normalization over the channels of (N, C, H, W)."""
 
@@ -86,6 +128,8 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "SyncBN": nn.SyncBatchNorm,
     "nnSyncBN": nn.SyncBatchNorm,
     "FrozenBN": FrozenBatchNorm2d,
+    "naiveSyncBN": NaiveSyncBatchNorm,
+    "naiveSyncBN_N": lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N"),
     "GN": lambda channels: nn.GroupNorm(32, channels),
     "LN": LayerNorm,
 }
@@ -96,8 +140,6 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
     if norm is None or norm == "":
         return None
     if isinstance(norm, str):
-        if norm.startswith("naiveSyncBN"):
-            raise ImportError(left_out_message(f"The normalization {norm}"))
         if norm not in _NORMS:
             raise ValueError(f"unknown normalization {norm!r}; known: {sorted(_NORMS)}")
         norm = _NORMS[norm]

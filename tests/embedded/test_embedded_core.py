@@ -300,6 +300,15 @@ def test_a_weight_file_is_not_executed(tmp_path: Path, monkeypatch: pytest.Monke
     assert not Path("exploded").exists()
 
 
+def test_a_writer_of_another_repository_takes_images_and_histograms():
+    storage = EventStorage()
+    storage.put_image("picture", torch.zeros(3, 2, 2))
+    assert [name for name, *_ in storage._vis_data] == ["picture"] and storage._histograms == []
+    storage.clear_images()
+    storage.clear_histograms()
+    assert storage._vis_data == storage._histograms == []
+
+
 def test_a_noisy_metric_is_written_as_the_median_of_its_window(tmp_path: Path):
     with EventStorage(start_iter=5) as storage:
         writer = JSONWriter(str(tmp_path / "metrics.json"), window_size=3)

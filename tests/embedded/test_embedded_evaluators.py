@@ -114,6 +114,19 @@ def test_subclasses_of_other_repositories_reach_the_summarized_evaluation(datase
     assert evaluator._derive_coco_results(summarized, "segm")["AP"] == pytest.approx(100)
 
 
+def test_subclasses_of_other_repositories_keep_panoptic_predictions(panoptic_dataset):
+    evaluator = COCOPanopticEvaluator(panoptic_dataset)
+    evaluator.reset()
+    evaluator._predictions.append(evaluator._convert_category_id({"id": 3, "category_id": 1, "isthing": False}))
+    evaluator._predictions.append(evaluator._convert_category_id({"id": 4, "category_id": 7}))
+    assert evaluator._predictions == [{"id": 3, "category_id": 9}, {"id": 4, "category_id": 7}]
+
+
+def test_subclasses_of_other_repositories_read_the_classes(dataset):
+    evaluator = SemSegEvaluator(dataset)
+    assert list(evaluator._class_names) == ["cat", "sky"] and evaluator._logger.name.startswith("detectron2")
+
+
 def test_predictions_are_written_with_the_category_ids_of_the_data(dataset, tmp_path):
     evaluate(COCOEvaluator(dataset, output_dir=str(tmp_path)), {"instances": instances(LEFT, [0.0, 0.0, 4.0, 8.0])})
     (result,) = json.loads((tmp_path / "coco_instances_results.json").read_text())

@@ -21,6 +21,10 @@ class COCOPanopticEvaluator(PanopticEvaluator):
         super().__init__(dataset_name, output_dir)
         self._metadata = MetadataCatalog.get(dataset_name)
 
+    def reset(self) -> None:
+        super().reset()
+        self._predictions: list[dict[str, Any]] = []  # for subclasses of public projects, which keep theirs here
+
     def process(self, inputs: Batch, outputs: Batch) -> None:
         """Takes "image_id" and "file_name" of the inputs and "panoptic_seg" (ids (H, W), segments) of the outputs.
 
@@ -40,6 +44,11 @@ class COCOPanopticEvaluator(PanopticEvaluator):
     def _category_id(self, segment: Mapping[str, Any], file_name: str) -> int:
         """The data set's category id, which a segment that does not say "isthing" has already."""
         return super()._category_id(segment, file_name) if "isthing" in segment else segment["category_id"]
+
+    def _convert_category_id(self, segment: dict[str, Any]) -> dict[str, Any]:
+        """The segment as the data set's json has it, "isthing" removed; for subclasses of public projects."""
+        category = self._category_id(segment, f"a segment of {self._dataset.name}")
+        return {key: value for key, value in {**segment, "category_id": category}.items() if key != "isthing"}
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"panoptic_seg": metric -> value}; None in other processes than the main one."""

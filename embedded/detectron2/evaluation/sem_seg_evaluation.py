@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,7 @@ class SemSegEvaluator(SemanticEvaluator):
         if ignore_label is not None:
             self._dataset.classes = replace(self._dataset.classes, ignore_label=ignore_label)
         self._distributed = distributed
+        self._logger, self._class_names = logging.getLogger(__name__), self._names  # subclasses of public projects read
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.input_file_to_gt_file = {r["file_name"]: r["sem_seg_file_name"] for r in DatasetCatalog.get(dataset_name)}
         self.reset()

@@ -37,6 +37,7 @@ class EventStorage:
         self._smoothed: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
         self._vis_data: list[tuple[str, Any, int]] = []
+        self._histograms: list[dict[str, Any]] = []  # none is put here, but writers of public projects look
 
     def __enter__(self) -> EventStorage:
         _CURRENT_STORAGE_STACK.append(self)
@@ -90,6 +91,9 @@ class EventStorage:
 
     def clear_images(self) -> None:
         self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        self._histograms = []
 
     def history(self, name: str) -> HistoryBuffer:
         if name not in self._history:

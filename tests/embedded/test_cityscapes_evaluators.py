@@ -49,8 +49,8 @@ def test_semantic_scores_are_those_of_the_official_package(name: str):
     assert evaluator.evaluate()["sem_seg"]["IoU"] == pytest.approx(100 * 7 / 12)
 
 
-@pytest.mark.parametrize(("left", "average_precision"), [(20, 100.0), (25, 50.0)])
-def test_instance_scores_are_those_of_the_official_package(name: str, left: int, average_precision: float):
+def instance_scores(name: str, left: int) -> dict[str, float]:
+    """Scores of one car from column `left` on."""
     pytest.importorskip("cityscapesscripts")
     mask = torch.zeros(1, 40, 40, dtype=torch.bool)
     mask[0, :, left:] = True
@@ -58,8 +58,20 @@ def test_instance_scores_are_those_of_the_official_package(name: str, left: int,
     evaluator = CityscapesInstanceEvaluator(name)
     evaluator.reset()
     evaluator.process([INPUT], [{"instances": found}])
+    return evaluator.evaluate()["segm"]
+
+
+@pytest.mark.parametrize(("left", "average_precision"), [(20, 100.0), (25, 50.0)])
+def test_instance_scores_are_those_of_the_official_package(name: str, left: int, average_precision: float):
     # From 25 on the overlap is 3/4, which exceeds five of the ten thresholds: 0.5, 0.55, ... 0.7.
-    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(average_precision)
+    assert instance_scores(name, left)["AP"] == pytest.approx(average_precision)
+
+
+def test_the_evaluators_leave_no_file_and_numpy_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(vars(np))
+    instance_scores(name, 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["gtFine"] and set(vars(np)) == before
 
 
 def test_a_picture_without_a_prediction_is_named(name: str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -15,7 +16,7 @@ from detectron2.structures import BitMasks, Instances
 
 from mask2former_ext import load_config
 from mask2former_ext.classes import ClassTable
-from mask2former_ext.config import import_own_files
+from mask2former_ext.config import import_own_files, own_files
 from mask2former_ext.contract import TASKS, contract_of, numbered_for
 from tests.places import ROOT
 
@@ -57,10 +58,18 @@ def config_of(path: Path, **changes: object) -> CfgNode:
     return cfg
 
 
+_OUTSIDE: dict = {}  # the files of `outside`, each run once in a process
+
+
 def outside(path: Path) -> CfgNode:
-    """`config_of` a yaml whose model stands in the Python file beside it, which is no part of the package."""
-    import_own_files([str(path.with_suffix(".py"))])
-    return config_of(path)
+    """`config_of` a yaml whose model stands in the Python file beside it, which is no part of the package.
+
+    The file's keys are in this configuration alone: left in the process, they would be in those of other tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_files, "_own_files", _OUTSIDE)
+        import_own_files([str(path.with_suffix(".py"))])
+        return config_of(path)
 
 
 RESNET = {

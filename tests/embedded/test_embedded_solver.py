@@ -7,6 +7,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.solver import build_lr_scheduler, build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.solver.lr_scheduler import _get_warmup_factor_at_iter
 from torch import nn
 
 from tests.configs import solver_config
@@ -53,6 +54,12 @@ def test_step_schedule_with_fixed_gamma_divides_training_evenly():
     # Two decays cut six iterations in three parts.
     rates = learning_rates(6, LR_SCHEDULER_NAME="WarmupStepWithFixedGammaLR", NUM_DECAYS=2, GAMMA=0.5)
     assert rates == pytest.approx([1, 1, 0.5, 0.5, 0.25, 0.25])
+
+
+@pytest.mark.parametrize(("method", "factors"), [("linear", [0.1, 0.55, 1.0]), ("constant", [0.1, 0.1, 1.0])])
+def test_the_warm_up_that_schedules_of_other_repositories_call(method: str, factors: list[float]):
+    # From 0.1 to 1 in 10 iterations: 0.1 + 0.9 * 5 / 10 at the fifth.
+    assert [_get_warmup_factor_at_iter(method, t, 10, 0.1) for t in (0, 5, 10)] == pytest.approx(factors)
 
 
 def test_an_unknown_schedule_is_an_error():

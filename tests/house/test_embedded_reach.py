@@ -7,7 +7,7 @@ import pytest
 from tests.embedded_reach import Reach, Source, reach_of_users
 from tests.places import EMBEDDED, ROOT
 
-MOST_LINES = 7_728
+MOST_LINES = 7_734
 
 
 @pytest.mark.skipif(not EMBEDDED, reason="it asks the classes of the embedded Detectron2 what they override")

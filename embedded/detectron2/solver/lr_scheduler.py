@@ -20,6 +20,15 @@ def _check_warmup_method(method: str) -> None:
         raise ValueError(f"warm-up method {method!r} is unknown; it is one of {_WARMUP_METHODS}")
 
 
+def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
+    """1 from iteration `warmup_iters` on; before it `warmup_factor` ("constant") or on the line from there to 1."""
+    _check_warmup_method(method)
+    if iter >= warmup_iters:
+        return 1.0
+    risen = 0.0 if method == "constant" else iter / warmup_iters
+    return warmup_factor + (1 - warmup_factor) * risen
+
+
 class WarmupParamScheduler(curves.CompositeParamScheduler):
     """`scheduler` with its first `warmup_length` (a fraction of the whole training) replaced by a warm-up.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.solver import build_lr_scheduler as _build_lr_scheduler
-from detectron2.solver.lr_scheduler import _check_warmup_method
+from detectron2.solver.lr_scheduler import _get_warmup_factor_at_iter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -28,7 +28,6 @@ class WarmupPolyLR(LRScheduler):
         power: float = 0.9,
         constant_ending: float = 0.0,
     ) -> None:
-        _check_warmup_method(warmup_method)
         self.max_iters, self.power, self.constant_ending = max_iters, power, constant_ending
         self.warmup_factor, self.warmup_iters, self.warmup_method = warmup_factor, warmup_iters, warmup_method
         super().__init__(optimizer, last_epoch)
@@ -38,9 +37,7 @@ class WarmupPolyLR(LRScheduler):
         factor = (1 - t / self.max_iters) ** self.power
         if t >= self.warmup_iters:
             factor = max(factor, self.constant_ending)
-        else:
-            risen = 0.0 if self.warmup_method == "constant" else t / self.warmup_iters
-            factor *= self.warmup_factor + (1 - self.warmup_factor) * risen
+        factor *= _get_warmup_factor_at_iter(self.warmup_method, t, self.warmup_iters, self.warmup_factor)
         return [base_lr * factor for base_lr in self.base_lrs]
 
 

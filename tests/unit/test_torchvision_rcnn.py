@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,14 @@ def converted_cfg() -> CfgNode:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory) -> tuple[nn.Module, nn.Module]:
-    """torchvision's model with random weights, sure of its classes, and ours with the same."""
+def pair(tmp_path_factory) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """torchvision's model with random weights, sure of its classes, and ours with the same.
+
+    On two threads, whatever the test run uses: with random weights the last bit of a score decides which of two boxes
+    suppresses the other, and it depends on the number of threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     torch.manual_seed(0)
     theirs = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=NUM_CLASSES + 1, min_size=HEIGHT
@@ -55,7 +62,8 @@ def pair(tmp_path_factory) -> tuple[nn.Module, nn.Module]:
     ours = build_model(converted_cfg())
     report = load_weights(ours, path)
     assert (report.missing, report.unexpected, report.wrong_shape) == ([], [], [])
-    return theirs.eval(), ours.eval()
+    yield theirs.eval(), ours.eval()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from detectron2.config import get_cfg
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from mask2former_ext import add_config
 from mask2former_ext.classes import ClassTable
+from tests.halves import result_of_halves
 
 SIZE = (40, 60)  # of `picture`
 
@@ -41,23 +40,7 @@ class StandInPredictor:
         if isinstance(image, list):
             return [self(one, task=task, threshold=threshold) for one in image]
         self.requests.append((task, threshold))
-        height, width = image.shape[:2]
-        left = torch.zeros(height, width, dtype=torch.bool)
-        left[:, : width // 2] = True
-        masks, scores = torch.stack([left, ~left]), torch.tensor([0.9, 0.4])
-        if task == "semantic":
-            return {"sem_seg": masks * scores[:, None, None]}
-        if task == "instance":
-            boxes = Boxes(torch.tensor([[0.0, 0, width // 2, height], [width // 2, 0, width, height]]))
-            masks[1] |= self.is_covered
-            fields = {"pred_masks": masks, "pred_boxes": boxes, "scores": scores, "pred_classes": torch.tensor([0, 1])}
-            return {"instances": Instances((height, width), **fields)}
-        kept = [i for i in (0, 1) if scores[i] > threshold]
-        ids = torch.zeros(height, width, dtype=torch.int32)
-        for i in kept:
-            ids[masks[i]] = i + 1
-        segments = [{"id": i + 1, "category_id": i, "isthing": True, "score": float(scores[i])} for i in kept]
-        return {"panoptic_seg": (ids, segments)}
+        return result_of_halves(image.shape[:2], (task,), threshold, is_covered=self.is_covered)
 
 
 def picture(file_format: str = "PNG", mode: str = "RGB", size: tuple[int, int] = SIZE, **options: Any) -> bytes:

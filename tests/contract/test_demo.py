@@ -104,7 +104,7 @@ class AnswersAll(StandInPredictor):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg.clone())
-        self.tasks.update({"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True})
+        self.cfg.update({"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True})
 
 
 @pytest.fixture

@@ -126,10 +126,15 @@ class ClassTable:
         return {i: k for k, i in self.id_of_thing.items()}
 
     @cached_property
+    def number_of_id(self) -> dict[int, int]:
+        """Dataset id -> what records hold: of a thing its number, of a class of stuff its label."""
+        return {**{i: k for k, i in self.id_of_stuff.items()}, **self.thing_of_id}
+
+    @cached_property
     def label_of_id(self) -> dict[int, int]:
         """Dataset id -> label of the pixels, of things and stuff."""
         things = self.thing_of_id if self.numbering == TOGETHER else dict.fromkeys(self.thing_of_id, ANY_THING)
-        return {**{i: k for k, i in self.id_of_stuff.items()}, **things}
+        return {**self.number_of_id, **things}
 
     def _ids(self, numbers: Sequence[int], is_thing: bool) -> dict[int, int]:
         ids = {k: self.dataset_id(k, is_thing) for k in numbers}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -32,16 +32,6 @@ KEYS = (
     "IGNORE_LABEL",
 )
 _PATH_KEYS = ("IMAGES", "INSTANCES", "PANOPTIC_JSON", "PANOPTIC_MASKS", "SEMANTIC_MASKS")
-
-
-@dataclass(frozen=True)
-class Categories:
-    """The classes of a data set, in contiguous order."""
-
-    names: list[str]
-    contiguous_ids: dict[int, int]  # dataset id -> contiguous id
-    thing_ids: list[int]  # dataset ids of the things
-    colors: list[list[int]] = field(default_factory=list)  # RGB, one for each name; empty if unknown
 
 
 @dataclass(frozen=True)
@@ -136,25 +126,28 @@ def register_dataset(dataset: CustomDataset) -> None:
         if MetadataCatalog.get(dataset.name).get("custom_dataset") != dataset:
             raise ValueError(f"DATASETS.CUSTOM: the name '{dataset.name}' is taken by another data set; choose another")
         return
-    categories = read_categories(dataset)
-    MetadataCatalog.get(dataset.name).set(**metadata_of(dataset, categories), custom_dataset=dataset)
-    DatasetCatalog.register(dataset.name, lambda: load_records(dataset, categories))
+    classes = read_classes(dataset)
+    MetadataCatalog.get(dataset.name).set(**metadata_of(dataset, classes), custom_dataset=dataset)
+    DatasetCatalog.register(dataset.name, lambda: load_records(dataset, classes))
 
 
-def read_categories(dataset: CustomDataset) -> Categories:
-    """The classes of a data set, from its json or its CLASSES."""
-    if dataset.panoptic_json:
-        categories = categories_of(coco.read_json(dataset.panoptic_json), dataset.panoptic_json, panoptic=True)
-        if dataset.instances:
-            _check_instance_categories(dataset, categories)
-        return categories
-    if not dataset.instances:
-        return Categories(list(dataset.classes), {}, [])
-    categories = categories_of(coco.read_json(dataset.instances), dataset.instances, panoptic=False)
-    return _renumbered(dataset, categories) if dataset.classes else categories
+def read_classes(dataset: CustomDataset) -> ClassTable:
+    """The classes of a data set, from its json or its CLASSES. Raises ValueError naming the file.
+
+    Where there are only label files, no class is known to be a thing.
+    """
+    ignored, path = dataset.ignore_label, dataset.panoptic_json or dataset.instances
+    if path is None:
+        no_ids = (None,) * len(dataset.classes)
+        return _checked(dataset.name, names=dataset.classes, dataset_ids=no_ids, ignore_label=ignored)
+    is_panoptic = dataset.panoptic_json is not None
+    classes = classes_of_json(coco.read_json(path), path, panoptic=is_panoptic, ignore_label=ignored)
+    if is_panoptic and dataset.instances:
+        _check_instance_categories(dataset, classes)
+    return _renumbered(dataset, classes) if dataset.classes else classes
 
 
-def categories_of(content: Any, path: str, *, panoptic: bool) -> Categories:
+def classes_of_json(content: Any, path: str, *, panoptic: bool, ignore_label: int = 255) -> ClassTable:
     """The `categories` of a COCO json, in ascending order of id; all are things unless `panoptic` lets them say so."""
     keys = ["id", "name", "isthing"] if panoptic else ["id", "name"]
     coco.require(content, ["categories"], path, "COCO")
@@ -168,38 +161,47 @@ def categories_of(content: Any, path: str, *, panoptic: bool) -> Categories:
             raise ValueError(f"{path}: the category {what} {twice[0]!r} stands twice, but must be unique")
     if not ids:
         raise ValueError(f"{path}: `categories` is empty, but there must be one at least")
-    colors = [category["color"] for category in ordered if _is_color(category.get("color"))]
+    colors = [tuple(category["color"]) for category in ordered if _is_color(category.get("color"))]
     if any("color" in category for category in ordered) and len(colors) < len(ordered):
         logger.info("%s: the colors are left out: not every category has three numbers in 0..255", path)
-    return Categories(
-        names=names,
-        contiguous_ids={dataset_id: index for index, dataset_id in enumerate(ids)},
-        thing_ids=[category["id"] for category in ordered if not panoptic or category["isthing"]],
-        colors=colors if len(colors) == len(ordered) else [],
+    return _checked(
+        path,
+        names=tuple(names),
+        is_thing=tuple(not panoptic or bool(category["isthing"]) for category in ordered),
+        dataset_ids=tuple(ids),
+        colors=tuple(colors) if len(colors) == len(ordered) else (),
+        ignore_label=ignore_label,
     )
+
+
+def _checked(where: str, **values: Any) -> ClassTable:
+    """A table of these values. Raises ValueError that begins with `where`."""
+    try:
+        return ClassTable(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _is_color(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in value)
 
 
-def load_records(dataset: CustomDataset, categories: Categories) -> list[dict[str, Any]]:
+def load_records(dataset: CustomDataset, classes: ClassTable) -> list[dict[str, Any]]:
     """Detectron2's records of a data set. Raises ValueError naming the file, the value and the rule."""
-    thing_map = {dataset_id: categories.contiguous_ids[dataset_id] for dataset_id in categories.thing_ids}
     if dataset.panoptic_json:
         assert dataset.panoptic_masks is not None, "parse_entry lets no json pass without its folder"
         result = coco.panoptic_records(
             dataset.panoptic_json,
             dataset.images,
             dataset.panoptic_masks,
-            contiguous_ids=categories.contiguous_ids,
-            thing_ids=categories.thing_ids,
+            contiguous_ids=classes.number_of_id,
+            thing_ids=classes.thing_of_id,
             semantic_root=dataset.semantic_masks,
         )
         if dataset.instances:
-            _join_instances(result, dataset, thing_map)
+            _join_instances(result, dataset, classes.thing_of_id)
     elif dataset.instances:
-        result = coco.instance_records(dataset.instances, dataset.images, thing_map)
+        result = coco.instance_records(dataset.instances, dataset.images, classes.thing_of_id)
         if dataset.semantic_masks:
             _join_semantic(result, dataset.semantic_masks)
     else:
@@ -211,7 +213,8 @@ def load_records(dataset: CustomDataset, categories: Categories) -> list[dict[st
     return result
 
 
-def metadata_of(dataset: CustomDataset, categories: Categories) -> dict[str, Any]:
+def metadata_of(dataset: CustomDataset, classes: ClassTable) -> dict[str, Any]:
+    """What Detectron2's Metadata hold of a data set."""
     metadata: dict[str, Any] = {
         "image_root": dataset.images,
         "evaluator_type": dataset.evaluator_type,
@@ -225,52 +228,39 @@ def metadata_of(dataset: CustomDataset, categories: Categories) -> dict[str, Any
         "sem_seg_root": dataset.semantic_masks,
     }
     metadata.update({key: path for key, path in paths.items() if path})
-    table = class_table_of(dataset, categories)
     # As for Detectron2's own panoptic sets, both lists name all classes, so that a number indexes either.
-    names = to_metadata(table, things_alone=not dataset.has_things, with_labels=dataset.has_labels)
+    names = to_metadata(classes, things_alone=not dataset.has_things, with_labels=dataset.has_labels)
     return {**metadata, **names}
 
 
-def class_table_of(dataset: CustomDataset, categories: Categories) -> ClassTable:
-    """Where there are only instances, all classes are things; where there are only label files, none is known to be."""
-    thing_ids, id_of = set(categories.thing_ids), {k: i for i, k in categories.contiguous_ids.items()}
-    numbers = range(len(categories.names))
-    try:
-        return ClassTable(
-            names=tuple(categories.names),
-            is_thing=tuple(not dataset.has_labels or id_of.get(k) in thing_ids for k in numbers)
-            if dataset.has_things
-            else (),
-            dataset_ids=tuple(id_of.get(k) for k in numbers),
-            colors=tuple((red, green, blue) for red, green, blue in categories.colors),
-            ignore_label=dataset.ignore_label,
-        )
-    except ValueError as error:
-        raise ValueError(f"{dataset.panoptic_json or dataset.instances or dataset.name}: {error}") from error
-
-
-def _check_instance_categories(dataset: CustomDataset, categories: Categories) -> None:
+def _check_instance_categories(dataset: CustomDataset, classes: ClassTable) -> None:
     assert dataset.instances is not None, "called for data with instances"
-    own = categories_of(coco.read_json(dataset.instances), dataset.instances, panoptic=False)
-    for dataset_id, index in own.contiguous_ids.items():
-        expected = categories.contiguous_ids.get(dataset_id)
-        if expected is None or categories.names[expected] != own.names[index]:
+    own = classes_of_json(coco.read_json(dataset.instances), dataset.instances, panoptic=False)
+    for dataset_id, number in own.number_of_id.items():
+        expected = classes.number_of_id.get(dataset_id)
+        if expected is None or classes.name(expected) != own.name(number):
             raise ValueError(
-                f"{dataset.instances}: category {dataset_id} '{own.names[index]}' is not the same in "
+                f"{dataset.instances}: category {dataset_id} '{own.name(number)}' is not the same in "
                 f"{dataset.panoptic_json}, but both must name their classes alike"
             )
 
 
-def _renumbered(dataset: CustomDataset, categories: Categories) -> Categories:
-    """The json's categories in the order of CLASSES, which also names classes that no instance has."""
-    unknown = [name for name in categories.names if name not in dataset.classes]
+def _renumbered(dataset: CustomDataset, classes: ClassTable) -> ClassTable:
+    """The json's categories in the order of CLASSES, which also names classes that no instance has.
+
+    Where label files say where those are, they are no things.
+    """
+    unknown = [name for name in classes.names if name not in dataset.classes]
     if unknown:
         raise ValueError(f"{dataset.instances}: category '{unknown[0]}' is not in the CLASSES of '{dataset.name}'")
-    contiguous_ids = {
-        dataset_id: dataset.classes.index(categories.names[index])
-        for dataset_id, index in categories.contiguous_ids.items()
-    }
-    return Categories(list(dataset.classes), contiguous_ids, categories.thing_ids)
+    id_of = dict(zip(classes.names, classes.dataset_ids, strict=True))
+    return _checked(
+        str(dataset.instances),
+        names=dataset.classes,
+        is_thing=tuple(not dataset.has_labels or name in id_of for name in dataset.classes),
+        dataset_ids=tuple(id_of.get(name) for name in dataset.classes),
+        ignore_label=dataset.ignore_label,
+    )
 
 
 def _join_instances(result: Sequence[dict[str, Any]], dataset: CustomDataset, thing_map: Mapping[int, int]) -> None:

@@ -70,7 +70,7 @@ def register_all(root: str | None = None) -> None:
 
 def register_shapes(root: str) -> None:
     """Register "shapes_train" and "shapes_val", as written by datasets/make_shapes.py to the folder `root`."""
-    categories = custom.categories_of({"categories": SHAPES_CATEGORIES}, "shapes", panoptic=True)
+    classes = custom.classes_of_json({"categories": SHAPES_CATEGORIES}, "shapes", panoptic=True)
     for split in ("train", "val"):
         dataset = CustomDataset(
             name=f"shapes_{split}",
@@ -80,8 +80,8 @@ def register_shapes(root: str) -> None:
             panoptic_masks=os.path.join(root, split, "panoptic"),
             semantic_masks=os.path.join(root, split, "semantic"),
         )
-        load = partial(custom.load_records, dataset, categories)
-        _register(dataset.name, load, custom.metadata_of(dataset, categories))
+        load = partial(custom.load_records, dataset, classes)
+        _register(dataset.name, load, custom.metadata_of(dataset, classes))
 
 
 def class_table(dataset_name: str) -> ClassTable | None:
@@ -263,16 +263,10 @@ def _register_coco_panoptic(root: str, split: str) -> None:
 
 def _read_published_files(name: str) -> None:
     """Of one of Detectron2's sets whose things and stuff are numbered apart."""
-    classes = require_class_table(name)
-    categories = custom.Categories(
-        names=[],  # the table has them
-        contiguous_ids={**{i: k for k, i in classes.id_of_stuff.items()}, **classes.thing_of_id},
-        thing_ids=list(classes.thing_of_id),
-    )
-    DatasetCatalog[name] = partial(_load_separated, MetadataCatalog.get(name), categories)
+    DatasetCatalog[name] = partial(_load_separated, MetadataCatalog.get(name), require_class_table(name))
 
 
-def _load_separated(metadata: Any, categories: custom.Categories) -> list[dict[str, Any]]:
+def _load_separated(metadata: Any, classes: ClassTable) -> list[dict[str, Any]]:
     """Things from the instances json, else from the panoptic PNGs, which say where the stuff is."""
     dataset = CustomDataset(
         name=metadata.name,
@@ -282,7 +276,7 @@ def _load_separated(metadata: Any, categories: custom.Categories) -> list[dict[s
         panoptic_masks=metadata.panoptic_root,
         semantic_masks=metadata.sem_seg_root if os.path.isdir(metadata.sem_seg_root) else None,
     )
-    return custom.load_records(dataset, categories)
+    return custom.load_records(dataset, classes)
 
 
 def _register_ade20k_full(root: str, split: str, folder: str) -> None:

@@ -171,6 +171,11 @@ def register(registry: Any, ours: Registered) -> Registered:
     return ours
 
 
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model itself, which several processes see through a wrapper that knows no `Contract`."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 class TaskByTask(nn.Module):
     """Detectron2's list[dict] in, each of `tasks` answered under its own sentence, one result dict per image out.
 
@@ -179,7 +184,7 @@ class TaskByTask(nn.Module):
 
     def __init__(self, model: nn.Module, tasks: Iterable[str]):
         super().__init__()
-        self.model: Any = model.module if isinstance(model, DistributedDataParallel) else model
+        self.model: Any = bare_model(model)
         self.tasks = tuple(tasks)
         self.train(model.training)  # what Detectron2 puts back after an evaluation
 

@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mask2former_ext.config.checks import check_proposals
-from mask2former_ext.contract import ANSWERS, Contract, TaskByTask, classes_of, contract_of
+from mask2former_ext.contract import ANSWERS, Contract, TaskByTask, bare_model, classes_of, contract_of
 from mask2former_ext.data import Mapper, build_train_loader, check_datasets
 from mask2former_ext.engine.checkpointer import Checkpointer
 from mask2former_ext.engine.optimizer import build_optimizer, full_model_max_norm
@@ -111,13 +111,13 @@ class Trainer(TrainerBase):
 
     def state_dict(self) -> dict[str, Any]:
         state = {**super().state_dict(), "_trainer": self._trainer.state_dict()}
-        model = _bare(self.model)
+        model = bare_model(self.model)
         return {**state, "model": model.resume_state()} if isinstance(model, Contract) else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
-        model = _bare(self.model)
+        model = bare_model(self.model)
         if isinstance(model, Contract) and "model" in state_dict:  # which checkpoints of before the contract lack
             model.load_resume_state(state_dict["model"])
 
@@ -237,13 +237,9 @@ class _FinishTraining(HookBase):
     """Lets the model end its training (`Contract.finish_training`) after the last step."""
 
     def after_step(self) -> None:
-        model = _bare(self.trainer.model)
+        model = bare_model(self.trainer.model)
         if self.trainer.iter + 1 >= self.trainer.max_iter and isinstance(model, Contract):
             model.finish_training()
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _load_checkpoint(checkpointer: DetectionCheckpointer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from web.app import main
+from mask2former_ext.web.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,8 +24,8 @@ __version__ = "0.1.0"
 __all__ = ["Predictor", "add_config", "load_config", "load_model", "models"]
 
 _ROOMS = (
-    *("classes", "config", "contract", "data", "distributed", "engine", "env", "evaluation", "inference", "interop"),
-    *("layers", "losses", "models", "postprocess"),
+    *("classes", "commands", "config", "contract", "data", "distributed", "engine", "env", "evaluation", "inference"),
+    *("interop", "layers", "losses", "models", "postprocess", "web"),
 )
 _HOME_OF = {
     "Predictor": "inference.predictor",

@@ -15,6 +15,7 @@ MOVED = {
     "architecture": "contract",
     "backbones": "models.backbones",
     "data.datasets": "data.sets.published",
+    "inference.commands": "commands.trained_model",
     "prediction": "inference.prediction",
     "predictor": "inference.predictor",
     "results": "inference.segmentation",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,23 +88,19 @@ def write_yaml(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def demo(monkeypatch, repository):
-    """The module demo/demo.py with a stand-in model behind it."""
-    from mask2former_ext.inference import commands
+def demo(monkeypatch):
+    """What demo/demo.py runs, with a stand-in model behind it."""
+    from mask2former_ext.commands import segment, trained_model
     from tests import stand_in_demo
 
-    spec = importlib.util.spec_from_file_location("demo_under_test", repository / "demo" / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # where its dataclasses look up their annotations
-    spec.loader.exec_module(module)
     switches = {"SEMANTIC_ON": True, "INSTANCE_ON": True, "PANOPTIC_ON": True, "MIN_CLASS_PROB": 0.2}
     cfg = get_cfg()
     add_config(cfg)
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "Mask2Former", "any.pth"
     cfg.MODEL.MASK_CLASSIFIER.update(switches)
-    monkeypatch.setattr(commands, "load_config", lambda *_: cfg.clone())
-    monkeypatch.setattr(module.m, "Predictor", stand_in_demo.StandInPredictor, raising=False)
-    return module
+    monkeypatch.setattr(trained_model, "load_config", lambda *_: cfg.clone())
+    monkeypatch.setattr(segment, "Predictor", stand_in_demo.StandInPredictor)
+    return segment
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from mask2former_ext.inference import commands
+from mask2former_ext.commands import trained_model
 from tests.stand_in_demo import SIZE, StandInPredictor, run
 
 
@@ -92,7 +92,7 @@ class StandInDetector(StandInPredictor):
 
 
 def test_boxes_alone_are_drawn_and_listed_but_make_no_label_file(demo, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.m, "Predictor", StandInDetector)
+    monkeypatch.setattr(demo, "Predictor", StandInDetector)
     assert run(demo, [folder / "a.png"], tmp_path / "out", "--save", "overlay", "labels", "json") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_instance.png", "a.json"}
     (found,) = json.loads((tmp_path / "out" / "a.json").read_text())["instance"]
@@ -110,10 +110,10 @@ class AnswersAll(StandInPredictor):
 @pytest.fixture
 def panoptic_fpn(demo, monkeypatch):
     """The demo's configuration is of a model that says itself what it answers."""
-    cfg = commands.load_config()
+    cfg = trained_model.load_config()
     cfg.MODEL.META_ARCHITECTURE = "PanopticFeaturePyramid"
-    monkeypatch.setattr(commands, "load_config", lambda *_: cfg)
-    monkeypatch.setattr(demo.m, "Predictor", AnswersAll)
+    monkeypatch.setattr(trained_model, "load_config", lambda *_: cfg)
+    monkeypatch.setattr(demo, "Predictor", AnswersAll)
     return cfg
 
 
@@ -137,6 +137,6 @@ def test_a_threshold_outside_0_to_1_is_refused(demo, folder, tmp_path, capsys):
 
 def test_a_model_without_weights_is_refused(demo, folder, tmp_path, monkeypatch, capsys):
     cfg = CfgNode({"MODEL": {"WEIGHTS": ""}})
-    monkeypatch.setattr(commands, "load_config", lambda *_: cfg)
+    monkeypatch.setattr(trained_model, "load_config", lambda *_: cfg)
     assert run(demo, [folder], tmp_path / "out") == 2
     assert "MODEL.WEIGHTS is empty" in capsys.readouterr().err

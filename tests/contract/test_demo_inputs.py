@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask2former_ext.inference import commands
+from mask2former_ext.commands import trained_model
 from tests.stand_in_demo import SIZE, StandInPredictor, run
 
 av = pytest.importorskip("av")
@@ -83,7 +83,7 @@ def test_other_classes_are_left_out(demo, folder, tmp_path):
 
 
 def test_images_reach_the_model_in_batches(demo, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.m, "Predictor", Batched)
+    monkeypatch.setattr(demo, "Predictor", Batched)
     Batched.batches = []
     assert run(demo, [folder], tmp_path / "out", "--batch", "2", "--task", "semantic") == 0
     assert Batched.batches == [2] and len(names(tmp_path / "out")) == 2
@@ -98,7 +98,7 @@ class FourChannels(StandInPredictor):
 
 
 def test_images_of_four_channels_are_drawn_in_their_colors(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.m, "Predictor", FourChannels)
+    monkeypatch.setattr(demo, "Predictor", FourChannels)
     Image.fromarray(np.full((*SIZE, 4), 90, np.uint8)).save(tmp_path / "a.png")
     assert run(demo, [tmp_path / "a.png"], tmp_path / "out", "--task", "semantic", "--max-size", "30") == 0
     with Image.open(tmp_path / "out" / "a_semantic.png") as picture:
@@ -174,7 +174,7 @@ def test_no_camera_is_told(demo, tmp_path, capsys):
 
 def test_without_a_configuration_the_model_of_make_demo_is_used_and_named(demo, folder, tmp_path, monkeypatch, capsys):
     model = tmp_path / "model"
-    monkeypatch.setattr(commands, "DEMO_MODEL", model)
+    monkeypatch.setattr(trained_model, "DEMO_MODEL", model)
     arguments = ["--input", str(folder / "a.png"), "--output", str(tmp_path / "out")]
     assert demo.main(arguments) == 2
     assert "`make demo` trains, is absent" in errors(capsys)[0]

@@ -38,7 +38,7 @@ GUESSED_WITH_REASON = {
     ("mask2former_ext/layers/timm_backbone.py", "output_fmt"): "a network of timm, most of which do not say it",
     ("mask2former_ext/env.py", "__embedded__"): "the real Detectron2 has no such mark",
     ("mask2former_ext/env.py", "sched_getaffinity"): "Linux alone has it",
-    ("demo/demo.py", "n_frames"): "of Pillow's images only some have it",
+    ("mask2former_ext/commands/segment.py", "n_frames"): "of Pillow's images only some have it",
     ("tools/benchmark_transformers.py", "is_training"): "of transformers' modules only some have it",
 }
 

@@ -244,6 +244,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 DISTRIBUTION_OF = {
+    **dict.fromkeys(("fastapi", "uvicorn"), "gradio"),  # which brings them
     "PIL": "Pillow",
     "cv2": "opencv-python-headless",
     "open_clip": "open_clip_torch",

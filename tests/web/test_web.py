@@ -24,11 +24,9 @@ PATIENCE = 120  # s that a busy machine may take
 
 
 @pytest.fixture(scope="module")
-def web(repository):
-    """The module demo/web.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(repository / "demo")
-        yield importlib.import_module("web.app")
+def web():
+    """The module of the page."""
+    return importlib.import_module("mask2former_ext.web.app")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The web page's questions and answers, without the page: demo/web/answers.py with a stand-in predictor."""
+"""The web page's questions and answers, without the page: mask2former_ext/web/answers.py with a stand-in predictor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mask2former_ext.web.answers import Answerer
+from mask2former_ext.web.limits import Limits
 from tests.web_server import SIZE, StandInPredictor, clip, picture, upload
 
 
 @pytest.fixture
-def answerer(monkeypatch, repository):
-    monkeypatch.syspath_prepend(repository / "demo")
-    limits = importlib.import_module("web.limits").Limits(
-        max_bytes=100_000, max_pixels=1_000_000, max_size=600, max_seconds=2, max_frames=10
-    )
-    return importlib.import_module("web.answers").Answerer({"stand-in": StandInPredictor()}, limits)
+def answerer():
+    limits = Limits(max_bytes=100_000, max_pixels=1_000_000, max_size=600, max_seconds=2, max_frames=10)
+    return Answerer({"stand-in": StandInPredictor()}, limits)
 
 
 def ask(
@@ -212,12 +211,11 @@ def test_a_refused_file_does_not_reach_the_model(answerer):
     assert answerer.predictors["stand-in"].requests == []
 
 
-def test_without_gradio_the_page_says_how_to_install_it(monkeypatch, repository):
-    monkeypatch.syspath_prepend(repository / "demo")
-    monkeypatch.delitem(sys.modules, "web.app", raising=False)
+def test_without_gradio_the_page_says_how_to_install_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mask2former_ext.web.app", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ImportError, match=r"needs gradio: pip install"):
-        importlib.import_module("web.app")
+        importlib.import_module("mask2former_ext.web.app")
 
 
 # ---------------------------------------------------------------------------------------------------------------- clips

@@ -46,14 +46,12 @@ def tiny(repository):
 
 
 @pytest.fixture(scope="module")
-def address(repository, tiny):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(repository / "demo")
-        web = importlib.import_module("web.app")
-        models = {"first": StandInPredictor(), "detector": StandInPredictor("instance", is_covered=True), "tiny": tiny}
-        answerer = web.Answerer(models, web.Limits(max_bytes=100_000))
-        with served(web.build_app(answerer, max_waiting=40)) as address:
-            yield address
+def address(tiny):
+    web = importlib.import_module("mask2former_ext.web.app")
+    models = {"first": StandInPredictor(), "detector": StandInPredictor("instance", is_covered=True), "tiny": tiny}
+    answerer = web.Answerer(models, web.Limits(max_bytes=100_000))
+    with served(web.build_app(answerer, max_waiting=40)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -18,20 +18,20 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-import mask2former_ext as m
+from mask2former_ext.commands.trained_model import configure, demo_model_notice, free_name
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.data.channels import PLAIN
-from mask2former_ext.inference.commands import configure, demo_model_notice, free_name
-from web.answers import Answerer
-from web.gate import Gate
-from web.limits import Limits
+from mask2former_ext.inference.predictor import Predictor
+from mask2former_ext.web.answers import Answerer
+from mask2former_ext.web.gate import Gate
+from mask2former_ext.web.limits import Limits
 
 try:
     import gradio as gr
     import uvicorn  # which gradio brings, as it does fastapi
     from fastapi import FastAPI
 except ImportError as error:
-    raise ImportError("demo/web.py needs gradio: pip install -e '.[web]' in the checkout") from error
+    raise ImportError("the web page needs gradio: pip install 'mask2former_ext[web]'") from error
 
 PAGE = Path(__file__).parent / "page"
 TITLE = "mask2former_ext"
@@ -141,19 +141,19 @@ def check_pictures(cfg: CfgNode, name: str) -> None:
         )
 
 
-def load_predictors(args: argparse.Namespace) -> dict[str, m.Predictor]:
+def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
     """Name of the model -> model."""
     if not args.config_file:
         cfg = configure(None, args.opts, device=args.device)
         print(demo_model_notice())
-        return {"make demo": m.Predictor(cfg)}
-    predictors: dict[str, m.Predictor] = {}
+        return {"make demo": Predictor(cfg)}
+    predictors: dict[str, Predictor] = {}
     for config_file, weights in zip(args.config_file, args.weights, strict=True):
         cfg = configure(config_file, ["MODEL.WEIGHTS", weights, *args.opts], device=args.device)
         check_pictures(cfg, config_file)
         path = Path(config_file).resolve()
         name = path.parent.name if path.stem == "config" else path.stem  # training writes config.yaml into its folder
-        predictors[free_name(name, set(predictors))] = m.Predictor(cfg)
+        predictors[free_name(name, set(predictors))] = Predictor(cfg)
     return predictors
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-import mask2former_ext as m
 from mask2former_ext.contract import contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.inference import drawing
 from mask2former_ext.inference.label_places import label_centers
+from mask2former_ext.inference.predictor import Predictor
 from mask2former_ext.inference.segmentation import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
 from mask2former_ext.inference.video import fitted_size, resized
-from web.clips import Clip, is_video, segment_clip
-from web.limits import Limits, RefusedError
+from mask2former_ext.web.clips import Clip, is_video, segment_clip
+from mask2former_ext.web.limits import Limits, RefusedError
 
 JPEG_QUALITY = 92
 LONGEST_NAME = 80
@@ -47,7 +47,7 @@ class NamedBytes(io.BytesIO):
 class Answerer:
     """Answers requests about pictures by one of several models."""
 
-    def __init__(self, predictors: Mapping[str, m.Predictor], limits: Limits):
+    def __init__(self, predictors: Mapping[str, Predictor], limits: Limits):
         self.predictors, self.limits = dict(predictors), limits
 
     def tasks(self, model: str) -> list[str]:

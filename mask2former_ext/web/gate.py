@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from web.limits import RefusedError
+from mask2former_ext.web.limits import RefusedError
 
 # What the page itself asks for. The rest of what gradio would answer (uploads, files, its own programming interface) is
 # not needed here, so nobody gets it.

@@ -1,4 +1,4 @@
-"""What the command lines that segment (demo/demo.py, demo/web.py) share: which model, and free names for results."""
+"""What the commands that segment share: which model, and free names for results."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mask2former_ext.inference.saving import SaveOptions, VideoSaver
 from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av, segment_frames
-from web.limits import Limits, RefusedError
+from mask2former_ext.web.limits import Limits, RefusedError
 
 # MP4 and MOV begin with a box of one of these kinds. FFmpeg never sees other formats, such as playlists that name
 # other files.

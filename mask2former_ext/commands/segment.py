@@ -1,8 +1,8 @@
 """Segment images and videos with a trained model: pictures, videos, label files and json out. Needs no display.
 
-python demo/demo.py --config-file F --input photo.jpg folder/ 'more/*.png' clip.mp4 --output DIR --opts MODEL.WEIGHTS W
-python demo/demo.py --input photo.jpg --output DIR        the small model that `make demo` trained
-python demo/demo.py --config-file F --webcam --output DIR --opts MODEL.WEIGHTS W        until Ctrl-C
+photo.jpg folder/ 'more/*.png' clip.mp4 --config F --weights W --output DIR
+photo.jpg --output DIR                                    the small model that `make demo` trained
+--webcam --config F --weights W --output DIR              until Ctrl-C
 
 In DIR, of an image NAME: NAME_TASK.png (--save overlay), NAME_TASK_labels.png (--save labels), NAME.json (--save json);
 of all images coco.json (--save coco). Of a video: NAME_TASK.mp4, NAME_TASK_labels/FRAME.png, NAME.jsonl (a line for
@@ -20,7 +20,7 @@ import argparse
 import glob
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,19 +50,21 @@ from mask2former_ext.inference.video import (
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--config-file", help="our yaml, an upstream yaml or dump (default: the model that `make demo` trained)"
+        *("--config-file", "--config"),
+        metavar="F",
+        help="our yaml, an upstream yaml or dump (default: the model that `make demo` trained)",
     )
+    parser.add_argument("--weights", metavar="FILE", help="the same as --opts MODEL.WEIGHTS FILE")
     add_import_option(parser)
-    parser.add_argument(
-        "--input", nargs="+", default=[], metavar="PATH", help="images, videos, folders, globs in quotes"
-    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="images, videos, folders, globs in quotes")
+    parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="the same as PATH without it")
     parser.add_argument(
         "--webcam", nargs="?", type=int, const=0, metavar="N", help="camera N (default 0), until Ctrl-C"
     )
-    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument("--output", default="out", metavar="DIR", help="for the results (default: %(default)s)")
     parser.add_argument(
         "--task", choices=[*TASKS, "all"], help="default: the tasks that the model answers; all: side by side"
     )
@@ -87,6 +89,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="configuration overrides"
     )
     args = parser.parse_args(argv)
+    args.input = [*args.paths, *args.input]
+    if args.weights is not None:
+        args.opts = ["MODEL.WEIGHTS", args.weights, *args.opts]
     _check(parser, args)
     return args
 
@@ -101,12 +106,12 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} is {value}, but must be at least 1")
     if not args.input and args.webcam is None:
-        parser.error("there is nothing to segment: name files by --input, or --webcam")
+        parser.error("there is nothing to segment: name files, or --webcam")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "demo.py") -> int:
     """Returns the exit code, see the head of this file."""
-    args = parse_args(argv)
+    args = parse_args(argv, prog)
     output, failures = Path(args.output), list[str]()
     try:
         open_folder(output, "--output")
@@ -121,16 +126,16 @@ def main(argv: list[str] | None = None) -> int:
         done = job.segment_images(images) + sum(job.segment_video(source) for source in [*videos, *cameras])
         total = len(images) + len(videos) + len(cameras)
     except (ValueError, OSError, ImportError) as error:
-        _tell([*failures, str(error)])
+        _tell(prog, [*failures, str(error)])
         return 2
-    _tell(failures)
+    _tell(prog, failures)
     print(f"{done} of {total} inputs segmented, results in {output}")
     return int(bool(failures))
 
 
-def _tell(failures: list[str]) -> None:
+def _tell(prog: str, failures: list[str]) -> None:
     for failure in failures:
-        print(f"demo.py: error: {failure}", file=sys.stderr)
+        print(f"{prog}: error: {failure}", file=sys.stderr)
 
 
 def save_options(args: argparse.Namespace, cfg: Any, table: Any) -> SaveOptions:
@@ -236,7 +241,3 @@ class Job:
 
     def _predict(self, images: list[Any]) -> list[dict]:
         return self.predictor(images, threshold=self.args.confidence_threshold)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

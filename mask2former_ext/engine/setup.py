@@ -25,8 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's parser and --import: --config-file F [--import FILE.py] [--eval-only] [...] KEY VALUE ..."""
+    """Detectron2's parser and more: --config-file F [--weights W] [--import FILE.py] [...] KEY VALUE ..."""
     parser = default_argument_parser()
+    same = {"default": argparse.SUPPRESS, "metavar": "FILE"}
+    parser.add_argument("--config", dest="config_file", help="the same as --config-file", **same)
+    parser.add_argument("--weights", help="the same as MODEL.WEIGHTS FILE among the overrides", **same)
     add_import_option(parser)
     return parser
 
@@ -39,8 +42,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     if not args.config_file:
         raise ValueError("--config-file names the configuration and must be given")
-    import_own_files(vars(args).get("imports", []))  # absent from a parser of Detectron2's own
-    cfg, training = load_config(args.config_file, args.opts), not args.eval_only
+    given = vars(args)  # a parser of Detectron2's own knows neither --import nor --weights
+    import_own_files(given.get("imports", []))
+    weights = ["MODEL.WEIGHTS", given["weights"]] if "weights" in given else []
+    cfg, training = load_config(args.config_file, [*weights, *args.opts]), not args.eval_only
     check_model(cfg)
     if training:
         check_training(cfg, comm.get_world_size())

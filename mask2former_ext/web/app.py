@@ -105,10 +105,14 @@ def build_app(answerer: Answerer, max_waiting: int) -> Gate:
     return Gate(app, answerer.limits.max_request)
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(argv: Sequence[str] | None = None, prog: str = "web.py") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--config-file", action="append", default=[], help="one for each model (default: the one of `make demo`)"
+        *("--config-file", "--config"),
+        metavar="F",
+        action="append",
+        default=[],
+        help="one for each model (default: the one of `make demo`)",
     )
     add_import_option(parser)
     parser.add_argument("--weights", action="append", default=[], help="one for each --config-file, in their order")
@@ -157,21 +161,17 @@ def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
     return predictors
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "web.py") -> int:
     """Serves until it is interrupted. Returns the exit code: 0, or 2 if nothing could be started."""
-    args = parse_args(argv)
+    args = parse_args(argv, prog)
     try:
         import_own_files(args.imports)
         predictors = load_predictors(args)
     except (ValueError, OSError, ImportError) as error:
-        print(f"web.py: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
     limits = Limits(**{name: getattr(args, name) for name in LIMITS})
     app = build_app(Answerer(predictors, limits), args.max_waiting)
     print(f"{', '.join(predictors)}: http://{args.host}:{args.port} (Ctrl-C ends it)")
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
-import convert_weights
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from mask2former_ext.commands import convert
 from tests.models import MODELS, build
 
 
@@ -23,7 +21,6 @@ def test_a_report_and_a_conversion_read_the_file_once(weights, tmp_path, monkeyp
     monkeypatch.setattr(torch, "load", lambda path, **options: (loads.append(path), load(path, **options))[1])
     options = ["--config-file", str(tmp_path / "config.yaml"), "--opts", "MODEL.DEVICE", "cpu"]
     (tmp_path / "config.yaml").write_text(MODELS["mask2former_resnet"]().dump())
-    monkeypatch.setattr(sys, "argv", ["convert_weights.py", weights, str(tmp_path / "a.safetensors"), *options])
-    convert_weights.main()
+    convert.main([weights, str(tmp_path / "a.safetensors"), *options])
     assert loads == [weights] and "matched" in capsys.readouterr().out
     assert load_file(tmp_path / "a.safetensors").keys() == load(weights, weights_only=True)["model"].keys()

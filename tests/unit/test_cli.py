@@ -1,0 +1,75 @@
+"""The console command: which word does what, and how a person's mistakes end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mask2former_ext import __version__, cli
+from mask2former_ext.commands import mistakes, train
+from mask2former_ext.config import load_config
+from tests.places import ROOT
+
+
+def test_help_and_mistakes_of_spelling_load_nothing_heavy():
+    code = (
+        "import sys; from mask2former_ext import cli; cli.main([]); print(sorted({'torch', 'numpy'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.endswith("[]\n"), done.stderr
+    assert all(f"\n  {word} " in done.stdout for word in cli.COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"mask2former-ext {__version__}\n"
+
+
+@pytest.mark.parametrize(("word", "hint"), [("trian", "did you mean 'train'?"), ("xyz", "there are train, eval")])
+def test_a_word_that_is_no_command_is_told_with_the_nearest(word, hint, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([word])
+    assert f"mask2former-ext: error: there is no command {word!r}; {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", cli.COMMANDS)
+def test_each_command_has_help_under_its_own_name(word, capsys):
+    if word == "web":
+        pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([word, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: mask2former-ext {word} ")
+
+
+def test_eval_is_what_train_net_does_with_eval_only(monkeypatch):
+    given = []
+    monkeypatch.setattr(train, "launch", lambda _, args: given.append(args))
+    assert cli.main(["eval", "--config", "a.yaml", "--weights", "b.pth", "SEED", "1"]) == 0
+    (args,) = given
+    assert args.eval_only and (args.config_file, args.weights, args.opts) == ("a.yaml", "b.pth", ["SEED", "1"])
+
+
+def test_a_mistake_ends_in_one_sentence_and_exit_code_2(capfd):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", "--config", "nowhere.yaml"])
+    assert capfd.readouterr().err.startswith("mask2former-ext train: error: nowhere.yaml: no such config file")
+
+
+def error_of(work) -> Exception:
+    with pytest.raises((ValueError, OSError)) as caught:
+        work()
+    return caught.value
+
+
+def test_a_sentence_of_the_package_is_a_mistake_and_another_error_is_not():
+    ours = error_of(lambda: load_config(str(ROOT / "configs/mask2former/tiny.yaml"), ["NO.SUCH_KEY", 1]))
+    no_file, of_python = error_of(lambda: open(ROOT / "nowhere")), error_of(lambda: int("x"))
+    assert [mistakes.is_mistake(error) for error in (ours, no_file, of_python)] == [True, True, False]
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(ValueError, match="invalid literal"):
+        mistakes.told("train_net.py", lambda: int("x"))

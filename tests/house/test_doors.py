@@ -26,7 +26,19 @@ MAY_IMPORT = {
     "engine": {*NEUTRAL, "config", "data", "env", "evaluation", "inference", "interop"},
     "commands": {*NEUTRAL, "config", "data", "engine", "env", "evaluation", "inference", "interop"},
     "web": {*NEUTRAL, "commands", "config", "data", "inference"},
-    "cli": {*NEUTRAL, "commands", "config", "data", "engine", "env", "evaluation", "inference", "interop", "web"},
+    "cli": {
+        *NEUTRAL,
+        "__version__",
+        "commands",
+        "config",
+        "data",
+        "engine",
+        "env",
+        "evaluation",
+        "inference",
+        "interop",
+        "web",
+    },
 }
 ROOMS = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
 ROOMS.remove("__init__")

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from mask2former_ext.config.own_files import add_own_keys
+from mask2former_ext.config.shipped import config_path, shipped_config
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.config_keys import as_tree, get_key, merge, parse_overrides
 from mask2former_ext.interop.upstream_config import check_no_upstream_values, is_upstream, our_names, translate
@@ -22,16 +23,18 @@ from mask2former_ext.safe_reading.yaml_files import read_yaml
 def load_config(path: str, overrides: Sequence[Any] = ()) -> CN:
     """The configuration in `path` (our yaml, an upstream yaml with its bases, or an upstream full dump), in our keys.
 
-    `path` may also be the folder of a Hugging Face model (see `interop.huggingface`).
+    `path` may also be the folder of a Hugging Face model (see `interop.huggingface`), or the name of a configuration
+    that comes with the package, as "mask2former/coco_panoptic_r50"; so may a `_BASE_`. A file of that name goes first.
     `overrides` is a list KEY, VALUE, KEY, VALUE, ... in the language of the file or in ours. Nothing in the file is
-    executed. Keys of files that `--import` names are known too (`config.own_files`). Raises ValueError, naming the
-    file, for an unknown key (with the nearest known one), a value of the wrong type and unsafe yaml.
+    executed. Keys of files that `--import` names are known too (`config.own_files`). Raises FileNotFoundError, with the
+    nearest names, for a file that is not there, and ValueError, naming the file, for an unknown key (with the nearest
+    known one), a value of the wrong type and unsafe yaml.
     """
     cfg = get_cfg()
     add_config(cfg)
     add_own_keys(cfg)
-    path = str(path)
-    tree = huggingface.read_config(path) if huggingface.is_folder(path) else read_yaml(path)
+    path = config_path(str(path))
+    tree = huggingface.read_config(path) if huggingface.is_folder(path) else read_yaml(path, shipped_config)
     if is_upstream(tree, cfg):
         return translate(tree, overrides, cfg, path)
     cfg = merge(cfg, tree, path, our_names(get_key(tree, "MODEL.META_ARCHITECTURE")))

@@ -30,19 +30,24 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-def read_yaml(path: str) -> dict[str, Any]:
+def _no_names(_: str) -> str | None:
+    return None
+
+
+def read_yaml(path: str, by_name: Callable[[str], str | None] = _no_names) -> dict[str, Any]:
     """The nested dict that `path` and its `_BASE_` files (one name or a list, relative to the naming file) amount to.
 
-    A later base overrides an earlier one and the file itself overrides all. Raises ValueError for unsafe or malformed
-    yaml, for a lazy configuration (a Python file) and for a file that is its own base, FileNotFoundError for a missing
-    one.
+    A later base overrides an earlier one and the file itself overrides all. A base that is not there is asked for
+    `by_name`, which gives the path of a file, or None for a name that is none.
+    Raises ValueError for unsafe or malformed yaml, for a lazy configuration (a Python file) and for a file that is its
+    own base, FileNotFoundError for a missing one.
     """
     if path.endswith(".py"):
         raise ValueError(
             f"{path}: lazy configurations are not read, since a Python file is a program and nothing in a configuration"
             " is executed. Use the model's yaml; only the real Detectron2's own lazyconfig_train_net.py runs this file"
         )
-    return _read_with_bases(path, ())
+    return _read_with_bases(path, (), by_name)
 
 
 def merge_trees(tree: dict[str, Any], changes: dict[str, Any], source: str) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def merge_trees(tree: dict[str, Any], changes: dict[str, Any], source: str) -> d
     return merged
 
 
-def _read_with_bases(path: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read_with_bases(path: str, seen: tuple[str, ...], by_name: Callable[[str], str | None]) -> dict[str, Any]:
     if path in seen:
         raise ValueError(f"{path}: the {BASE_KEY} chain comes back to this file: {' -> '.join((*seen, path))}")
     if not PathManager.isfile(path):
@@ -67,7 +72,9 @@ def _read_with_bases(path: str, seen: tuple[str, ...]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
         base_path = _resolve(base, path)
-        merged = merge_trees(merged, _read_with_bases(base_path, (*seen, path)), base_path)
+        if not PathManager.isfile(base_path):
+            base_path = by_name(base) or base_path
+        merged = merge_trees(merged, _read_with_bases(base_path, (*seen, path), by_name), base_path)
     return merge_trees(merged, tree, path)
 
 

@@ -37,7 +37,7 @@ class ClassTable:
     names: tuple[str, ...]
     is_thing: tuple[bool, ...] = ()  # (): unknown which classes are things
     dataset_ids: tuple[int | None, ...] = ()  # None, or (): no json file names the class; label files hold its number
-    colors: tuple[Color, ...] = ()  # RGB in 0..255; (): not known
+    colors: tuple[Color | None, ...] = ()  # RGB in 0..255; None, or (): not known
     numbering: str = TOGETHER
     ignore_label: int = 255  # what label files hold where a pixel has no class
 
@@ -187,7 +187,7 @@ class ClassTable:
             "names": list(self.names),
             "is_thing": list(self.is_thing),
             "dataset_ids": list(self.dataset_ids),
-            "colors": [list(color) for color in self.colors],
+            "colors": [None if color is None else list(color) for color in self.colors],
             "numbering": self.numbering,
             "ignore_label": self.ignore_label,
         }
@@ -240,7 +240,7 @@ def _check(table: ClassTable) -> None:
         require(one is None or _is_int(one), "a dataset id", one, "must be a whole number or null")
     for color in table.colors:
         is_color = isinstance(color, tuple) and len(color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in color)
-        require(is_color, "a color", color, "must be three whole numbers in 0..255: red, green, blue")
+        require(color is None or is_color, "a color", color, "must be three whole numbers in 0..255: red, green, blue")
     require(table.numbering in (TOGETHER, APART), "numbering", table.numbering, f"must be {TOGETHER!r} or {APART!r}")
     require(_is_int(table.ignore_label), "ignore_label", table.ignore_label, "must be a whole number")
     apart_is_known = table.numbering == TOGETHER or len(table.is_thing) == count
@@ -311,7 +311,7 @@ def to_metadata(table: ClassTable, *, things_alone: bool = True, with_labels: bo
             continue
         named = numbers if things_alone or table.numbering == APART else range(len(table))
         content[f"{kind}_classes"] = [table.name(k, is_thing) for k in named]
-        if table.colors:
+        if table.colors and None not in table.colors:
             content[f"{kind}_colors"] = [list(table.color(k, is_thing) or ()) for k in named]
         ids = {k: table.dataset_id(k, is_thing) for k in numbers}
         if table.numbering == APART and not is_thing:
@@ -384,12 +384,13 @@ def _ids_by_number(numbers: Mapping[int, int], count: int, name: str) -> tuple[i
     return tuple(id_of.get(k) for k in range(count))
 
 
-def _colors(metadata: Any, *parts: tuple[str, int]) -> tuple[Color, ...]:
-    """The colors of the lists in `parts`, (kind, length) each, in their order; () unless all have all."""
-    colors = []
+def _colors(metadata: Any, *parts: tuple[str, int]) -> tuple[Color | None, ...]:
+    """The colors of the lists in `parts`, (kind, length) each, in their order, None where a list is not there."""
+    colors: list[Color | None] = []
     for kind, count in parts:
         known = metadata.get(f"{kind}_colors") or []
-        if len(known) != count:
-            return ()
-        colors += [(int(red), int(green), int(blue)) for red, green, blue in known]
-    return tuple(colors)
+        if len(known) == count:
+            colors += [(int(red), int(green), int(blue)) for red, green, blue in known]
+        else:
+            colors += [None] * count
+    return tuple(colors) if any(colors) else ()

@@ -80,8 +80,8 @@ def _draw(cfg: CfgNode, weights: str, path: str, columns: int) -> None:
     strips = []
     for record in DatasetCatalog.get(name)[:columns]:
         image = read_image(record["file_name"], "RGB")
-        truth = draw_panoptic(image, panoptic_truth(record), predictor.classes)
-        seen = draw_panoptic(image, predictor(image)["panoptic_seg"], predictor.classes)
+        truth = draw_panoptic(image, panoptic_truth(record), predictor.classes, keep_size=False)
+        seen = draw_panoptic(image, predictor(image)["panoptic_seg"], predictor.classes, keep_size=False)
         strips.append(np.concatenate([enlarge(image), truth, seen]))
     Image.fromarray(np.concatenate(strips, axis=1)).save(path)
 

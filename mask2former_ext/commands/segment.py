@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from PIL import Image
 from tqdm import tqdm
@@ -33,6 +33,7 @@ from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.contract import TASKS, contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.folders import open_folder
+from mask2former_ext.inference.drawing import Legend
 from mask2former_ext.inference.predictor import Predictor
 from mask2former_ext.inference.saving import KINDS, ImageSaver, SaveOptions, VideoSaver
 from mask2former_ext.inference.segmentation import check_classes
@@ -79,6 +80,16 @@ def parse_args(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the masks, 0 to 1 (default: %(default)s)")
     parser.add_argument(
         "--color-by", choices=["class", "instance"], help="default: instances by instance, all else by class"
+    )
+    parser.add_argument(
+        "--legend",
+        choices=get_args(Legend),
+        default="names",
+        help="names of a semantic overlay of an image: in their regions, in a corner, or in a strip added below"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--enlarge", action="store_true", help="overlays of small images are made larger, which lets more names fit"
     )
     parser.add_argument("--save", nargs="+", choices=KINDS, default=["overlay"])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th frame of a video (default: each)")
@@ -151,6 +162,8 @@ def save_options(args: argparse.Namespace, cfg: Any, table: Any) -> SaveOptions:
         classes=None if args.classes is None else check_classes(args.classes, table),
         alpha=args.alpha,
         color_by=args.color_by,
+        legend=args.legend,
+        keep_size=not args.enlarge,
     )
 
 
@@ -195,7 +208,10 @@ class Job:
                 saver.save(self.predictor.shown(image), result, free_name(Path(path).stem, self.names), path)
 
             predict = lambda group: self._predict([image for _, image in group])  # noqa: E731
-            return read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]
+            count = read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]
+        for note in saver.notes:
+            print(note)
+        return count
 
     def _readable(self, paths: list[str]) -> Iterator[tuple[str, Any]]:
         """(path, image for the predictor) of those that can be read; of an animated one the first picture, noticed."""

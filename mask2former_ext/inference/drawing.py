@@ -1,17 +1,17 @@
 """Draw segmentations over images: outlined translucent masks with names and scores that can be read.
 
-Shapes: H, W pixels of the image; K classes; N segments. Images are RGB uint8 (H, W, 3). A picture whose short side is
-below `READABLE_SIDE` pixels is enlarged by a whole factor first, so that text fits into it, though not beyond
-`LONGEST_SIDE`; `enlarge` does the same to the plain image.
+Shapes: H, W pixels of the image; K classes; N segments. Images are RGB uint8 (H, W, 3). The picture has the size of the
+image. Where it is asked for, one whose short side is below `READABLE_SIDE` pixels is enlarged by a whole factor first,
+so that more text fits into it, though not beyond `LONGEST_SIDE`; `enlarge` does the same to the plain image.
 
 Masks are painted by way of one map of what lies on top at each pixel: the time does not grow with their number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -19,12 +19,13 @@ import supervision as sv
 import torch
 from detectron2.structures import Instances
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
-from mask2former_ext.classes import ClassTable
+from mask2former_ext.classes import ClassTable, Color
 from mask2former_ext.data.image_io import read_panoptic
 from mask2former_ext.data.targets.masks import panoptic_ids
-from mask2former_ext.inference.label_places import label_centers
+from mask2former_ext.inference.colors import color_of
+from mask2former_ext.inference.label_places import Box, apart, label_centers, worth_naming
+from mask2former_ext.inference.regions import without_specks
 from mask2former_ext.inference.segmentation import (
     UNLABELED,
     Segment,
@@ -33,6 +34,8 @@ from mask2former_ext.inference.segmentation import (
     instance_segmentation,
     panoptic_segmentation,
 )
+from mask2former_ext.inference.texts import PADDING, font_size, text_sizes
+from mask2former_ext.inference.texts import write as _write
 
 __all__ = [
     "UNLABELED",
@@ -50,32 +53,21 @@ __all__ = [
 READABLE_SIDE = 400
 LONGEST_SIDE = 4000  # of a thin image, whose short side alone would need more
 DEFAULT_ALPHA = 0.5
+SMALL = 0.01  # of a picture: names do not hide what is smaller
+COVERED_WHERE_TOLD = 0.25  # of a segment: what its name may cover where its color says the same
 
-# Okabe and Ito's colors (jfly.uni-koeln.de/color), then Paul Tol's muted scheme (sronpersonalpages.nl/~pault). People
-# with any kind of color vision distinguish them. A picture of more than 16 classes repeats some; the names differ.
-_PALETTE = sv.ColorPalette.from_hex(
-    "#E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7 #332288"
-    " #88CCEE #117733 #DDCC77 #882255 #44AA99 #CC6677 #999933 #AA4499".split()
-)
-_RGB = np.array([color.as_rgb() for color in _PALETTE.colors], dtype=np.uint8)
-_DARK, _LIGHT = sv.Color(r=0, g=0, b=0), sv.Color(r=255, g=255, b=255)
-_TEXT_COLORS = sv.ColorPalette(
-    [_DARK if 299 * c.r + 587 * c.g + 114 * c.b > 128_000 else _LIGHT for c in _PALETTE.colors]
-)
-_GROUNDS = sv.ColorPalette([*_PALETTE.colors, _LIGHT])
-_TITLE = len(_PALETTE.colors)  # place of white, behind the palette's own: the ground of what names no segment
-_LABEL_PADDING = 3
+NUM_INSTANCE_COLORS = 16  # beyond them colors repeat; names differ
 
 Image = NDArray[np.uint8]
 ColorBy = Literal["class", "instance"]
-Legend = Literal["below", "inside"]
+Legend = Literal["names", "below", "inside"]
 
 
 class Colors:
-    """Which color of the palette each class or each track has, kept over the frames of a video.
+    """Which color each track has, kept over the frames of a video.
 
-    A newcomer gets its own place (number modulo 16), or the next that nobody has had, else the next that nobody has in
-    the picture. The last `REMEMBERED` are remembered.
+    A newcomer gets its own of `NUM_INSTANCE_COLORS` (number modulo 16), or the next that nobody has had, else the next
+    that nobody has in the picture. The last `REMEMBERED` are remembered.
     """
 
     REMEMBERED = 1024
@@ -84,8 +76,8 @@ class Colors:
         self._slot_of: dict[Any, int] = {}
 
     def slots(self, keys: Sequence[int]) -> NDArray[np.int64]:
-        """Places in the palette (N) of the classes or tracks `keys` (N) of one picture."""
-        size = len(_RGB)
+        """Places (N) among the colors of the tracks `keys` (N) of one picture."""
+        size = NUM_INSTANCE_COLORS
         shown = {self._slot_of[key] for key in keys if key in self._slot_of}
         for key in sorted(set(keys)):
             if key not in self._slot_of:
@@ -107,35 +99,39 @@ def draw(
     alpha: float = DEFAULT_ALPHA,
     color_by: ColorBy | None = None,
     colors: Colors | None = None,
-    legend: Legend = "below",
-    keep_size: bool = False,
+    legend: Legend = "names",
+    keep_size: bool = True,
 ) -> Image:
-    """The image with its segments drawn over it: a new picture, enlarged if the image is small, unless `keep_size`.
+    """The image with its segments drawn over it: a new picture of the same size, unless that is given up below.
 
     alpha: opacity of the masks, from 0 (outlines alone) to 1. color_by: "class", or "instance" (which is the track in
-    a video); None: instances by instance, all else by class. colors: those of the frames before. legend: a semantic
-    picture names its classes in a strip below it, with each one's share of the pixels, or in its corner, which leaves
-    its size as it is.
+    a video), for things; None: instances by instance, all else by class. colors: those of the frames before.
+    legend: of a semantic picture: "names" stand in their regions; "inside", in its corner; "below", in a strip that
+    is added, each with its share of the pixels. keep_size: False makes a small image larger (see `enlarge`).
     Raises ValueError if `segmentation` is of another size than the image.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, but must lie in [0, 1]")
+    if legend not in get_args(Legend):
+        raise ValueError(f"legend is {legend!r}, but must be one of {', '.join(get_args(Legend))}")
     if segmentation.size != image.shape[:2]:
         raise ValueError(f"a mask of {segmentation.size} pixels cannot be drawn on an image of {image.shape[:2]}")
-    slots = (colors or Colors()).slots(_color_keys(segmentation, color_by))
+    drawn_in = _colors(segmentation, color_by, colors or Colors())
     picture = np.array(image) if keep_size else enlarge(image)
     if not segmentation.has_masks:
-        return _draw_boxes(picture, segmentation, slots)
-    picture = _paint(picture, segmentation.index_map, slots, alpha)
-    if segmentation.task == "semantic":
-        return _add_legend(picture, segmentation, slots, legend)
-    return _name_segments(picture, segmentation, slots)
+        return _draw_boxes(picture, segmentation, drawn_in)
+    boxes = [segment.box for segment in segmentation.segments]
+    least = (5 * _line_width(picture) / _scale(picture, segmentation)) ** 2
+    solid, largest = without_specks(segmentation.index_map, boxes, least)
+    picture = _paint(picture, segmentation.index_map, solid, drawn_in, alpha)
+    if segmentation.task == "semantic" and legend != "names":
+        return _add_legend(picture, segmentation, drawn_in, legend)
+    return _name_segments(picture, segmentation, largest, drawn_in)
 
 
 def segment_colors(segmentation: Segmentation, color_by: ColorBy | None = None) -> list[str]:
     """The color of each segment as `draw` paints it, as "#rrggbb"."""
-    slots = Colors().slots(_color_keys(segmentation, color_by))
-    return [_PALETTE.by_idx(int(slot)).as_hex() for slot in slots]
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in _colors(segmentation, color_by, Colors())]
 
 
 def draw_semantic(image: Image, class_map: NDArray[np.integer], table: ClassTable | None, **options: Any) -> Image:
@@ -193,7 +189,7 @@ def side_by_side(pictures: Mapping[str, Image]) -> Image:
     height = max(picture.shape[0] for picture in pictures.values())
     columns = []
     for name, picture in pictures.items():
-        titled = _write(picture.copy(), [name], [(0.0, 0.0)], [_TITLE])
+        titled = _write(picture.copy(), [name], [(0.0, 0.0)], [(255, 255, 255)])
         columns.append(np.pad(titled, ((0, height - len(titled)), (0, 0), (0, 0)), constant_values=255))
     return np.concatenate(columns, axis=1)
 
@@ -217,29 +213,43 @@ def _scale(picture: Image, segmentation: Segmentation) -> int:
     return picture.shape[0] // segmentation.size[0]
 
 
-def _color_keys(segmentation: Segmentation, color_by: ColorBy | None) -> list[int]:
+def _colors(segmentation: Segmentation, color_by: ColorBy | None, colors: Colors) -> list[Color]:
+    """The color of each segment."""
     if color_by not in (None, "class", "instance"):
         raise ValueError(f"color_by is '{color_by}', but must be 'class' or 'instance'")
     if color_by is None:
         color_by = "instance" if segmentation.task == "instance" else "class"
-    if color_by == "class" or segmentation.task == "semantic":
-        return [segment.color_key for segment in segmentation.segments]
-    return [place if s.track_id is None else s.track_id - 1 for place, s in enumerate(segmentation.segments)]
+    chosen = [segment.color for segment in segmentation.segments]
+    if color_by == "instance":
+        things = [place for place, segment in enumerate(segmentation.segments) if segment.is_thing]
+        tracks = [segmentation.segments[place].track_id for place in things]
+        keys = [place if track is None else track - 1 for place, track in zip(things, tracks, strict=True)]
+        for place, slot in zip(things, colors.slots(keys), strict=True):
+            chosen[place] = color_of(None, int(slot))
+    return chosen
 
 
-def _paint(picture: Image, index_map: NDArray[Any], slots: NDArray[np.integer], alpha: float) -> Image:
-    """A copy with each place of the map, enlarged to the picture, filled with its color, its outline unmixed."""
+def _paint(
+    picture: Image, index_map: NDArray[Any], solid: NDArray[Any], colors: Sequence[Color], alpha: float
+) -> Image:
+    """A copy with each place of the map, enlarged to the picture, filled with its color, its outline unmixed.
+
+    `solid` (H, W): the map whose places are outlined.
+    """
     drawn = picture.copy()
-    if len(slots) == 0:
+    if len(colors) == 0:
         return drawn
     if picture.shape[:2] != index_map.shape:
         size = (picture.shape[1], picture.shape[0])
-        index_map = np.asarray(cv2.resize(index_map, size, interpolation=cv2.INTER_NEAREST))
-    table = np.zeros((max(256, len(slots) + 1), 3), dtype=np.uint8)
-    table[1 : len(slots) + 1] = _RGB[slots]
+        index_map, solid = (
+            np.asarray(cv2.resize(one, size, interpolation=cv2.INTER_NEAREST)) for one in (index_map, solid)
+        )
+    table = np.zeros((max(256, len(colors) + 1), 3), dtype=np.uint8)
+    table[1 : len(colors) + 1] = colors
     paint = cv2.applyColorMap(index_map, table[:, None]) if index_map.dtype == np.uint8 else table[index_map]
-    cv2.copyTo(cv2.addWeighted(paint, alpha, picture, 1 - alpha, 0), (index_map > 0).view(np.uint8), drawn)
-    cv2.copyTo(paint, _rim(index_map, _line_width(picture)), drawn)
+    filled = (index_map > 0).view(np.uint8)
+    cv2.copyTo(cv2.addWeighted(paint, alpha, picture, 1 - alpha, 0), filled, drawn)
+    cv2.copyTo(paint, _rim(solid, _line_width(picture)) & filled, drawn)
     return drawn
 
 
@@ -250,19 +260,23 @@ def _rim(index_map: NDArray[Any], width: int) -> NDArray[np.uint8]:
     return np.asarray(differs & (index_map > 0)).view(np.uint8)
 
 
-def _draw_boxes(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer]) -> Image:
+def _draw_boxes(picture: Image, segmentation: Segmentation, colors: Sequence[Color]) -> Image:
     """A copy with each segment's box outlined and its name over it."""
     segments = segmentation.segments
     if len(segments) == 0:
         return picture.copy()
     xyxy = np.array([segment.box for segment in segments]) * float(_scale(picture, segmentation))
-    boxes = sv.Detections(xyxy=xyxy, class_id=slots)
+    palette = sv.ColorPalette([sv.Color(*color) for color in colors])
+    boxes = sv.Detections(xyxy=xyxy, class_id=np.arange(len(segments)))
     bgr = np.ascontiguousarray(picture[..., ::-1])  # supervision draws in OpenCV's order
-    outlined = sv.BoxAnnotator(_PALETTE, thickness=_line_width(picture)).annotate(bgr, boxes)
+    outlined = sv.BoxAnnotator(palette, thickness=_line_width(picture)).annotate(bgr, boxes)
     texts = [_text(segment) for segment in segments]
-    sizes = _text_sizes(texts, _font_size(picture))
+    sizes = text_sizes(texts, font_size(picture))
     corners = [(x, max(0.0, y - height)) for (x, y), (_, height) in zip(xyxy[:, :2].tolist(), sizes, strict=True)]
-    return _write(np.ascontiguousarray(outlined[..., ::-1]), texts, corners, slots)
+    centers = [(x + width / 2, y + height / 2) for (x, y), (width, height) in zip(corners, sizes, strict=True)]
+    kept = apart(centers, sizes)
+    named = [texts[place] for place in kept], [corners[place] for place in kept], [colors[place] for place in kept]
+    return _write(np.ascontiguousarray(outlined[..., ::-1]), *named)
 
 
 def _text(segment: Segment) -> str:
@@ -271,96 +285,64 @@ def _text(segment: Segment) -> str:
     return f"{segment.name}{number}{score}"
 
 
-def _name_segments(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer]) -> Image:
-    """Write each segment's name and score where they can be read."""
-    shown = [place for place, segment in enumerate(segmentation.segments) if segment.area]
-    if not shown:
+def _name_segments(picture: Image, segmentation: Segmentation, boxes: Sequence[Box], colors: Sequence[Color]) -> Image:
+    """Write segments' names and scores where they can be read and hide little (see `label_places`).
+
+    `boxes`: that of each segment's largest region.
+    """
+    segments, index_map, factor = segmentation.segments, segmentation.index_map, _scale(picture, segmentation)
+    seen = np.bincount(index_map.ravel(), minlength=len(segments) + 1)[1:].tolist()
+    texts = [_text(segment) for segment in segments]
+    sizes = [(width / factor, height / factor) for width, height in text_sizes(texts, font_size(picture))]
+    is_told = all(s.color == color and s.track_id is None for s, color in zip(segments, colors, strict=True))
+    most = COVERED_WHERE_TOLD if is_told else math.inf
+    named = worth_naming([segment.name for segment in segments], seen, sizes, index_map.size, most)
+    if not named:
         return picture
-    factor = _scale(picture, segmentation)
-    texts = [_text(segmentation.segments[place]) for place in shown]
-    sizes = _text_sizes(texts, _font_size(picture))
-    index_map = segmentation.index_map
-    if len(shown) < len(segmentation.segments):
-        table = np.zeros(len(segmentation.segments) + 1, dtype=index_map.dtype)
-        table[[place + 1 for place in shown]] = np.arange(1, len(shown) + 1)
-        index_map = table[index_map]
-    boxes = [segmentation.segments[place].box for place in shown]
-    centers = factor * label_centers(index_map, boxes, [(w / factor, h / factor) for w, h in sizes])
-    corners = [(x - w / 2, y - h / 2) for (x, y), (w, h) in zip(centers.tolist(), sizes, strict=True)]
-    return _write(picture, texts, corners, slots[shown])
-
-
-def _write(
-    picture: Image, texts: Sequence[str], corners: Sequence[tuple[float, float]], slots: Sequence[int] | NDArray[Any]
-) -> Image:
-    """Write each text, its top left corner given, on a ground of its color, in black or white, into the picture."""
-    size, (height, width) = _font_size(picture), picture.shape[:2]
-    for text, (left, top), slot in zip(texts, corners, slots, strict=True):
-        label = _label(text, int(slot), size)
-        x, y = max(0, min(round(left), width - label.shape[1])), max(0, min(round(top), height - label.shape[0]))
-        label = label[:height, :width]
-        picture[y : y + label.shape[0], x : x + label.shape[1]] = label
-    return picture
-
-
-@lru_cache(maxsize=4096)
-def _label(text: str, slot: int, font_size: int) -> Image:
-    """A text on its ground. It is cached: writing twenty texts takes longer than drawing all the rest of a frame."""
-    ground = PillowImage.new("RGB", _text_size(text, font_size), _GROUNDS.by_idx(slot).as_rgb())
-    # BOTTOM_LEFT puts a text below the box's bottom left corner.
-    place = sv.Detections(xyxy=np.zeros((1, 4)), class_id=np.array([slot]))
-    return np.array(_label_annotator(font_size).annotate(ground, place, labels=[text]))
-
-
-@lru_cache(maxsize=8)
-def _label_annotator(font_size: int) -> sv.RichLabelAnnotator:
-    return sv.RichLabelAnnotator(
-        _GROUNDS,
-        text_color=sv.ColorPalette([*_TEXT_COLORS.colors, _DARK]),
-        font_size=font_size,
-        text_padding=_LABEL_PADDING,
-        text_position=sv.Position.BOTTOM_LEFT,
+    is_small = [area < SMALL * index_map.size for area in seen]
+    kept = np.array([0, *(s.is_thing or small for s, small in zip(segments, is_small, strict=True))], dtype=np.uint8)
+    numbers = np.zeros(len(segments) + 1, dtype=index_map.dtype)
+    numbers[[place + 1 for place in named]] = np.arange(1, len(named) + 1)
+    centers = label_centers(
+        _look_up(numbers, index_map),
+        [boxes[place] for place in named],
+        [sizes[place] for place in named],
+        _look_up(kept, index_map) > 0,
     )
+    written = [(place, x, y) for place, (x, y) in zip(named, centers.tolist(), strict=True) if x == x]
+    corners = [(factor * (x - sizes[p][0] / 2), factor * (y - sizes[p][1] / 2)) for p, x, y in written]
+    return _write(picture, [texts[p] for p, *_ in written], corners, [colors[p] for p, *_ in written])
 
 
-def _text_size(text: str, font_size: int) -> tuple[int, int]:
-    """(width, height) px of a text on its ground; the height does not depend on the text."""
-    font = _label_annotator(font_size).font
-    left, _, right, _ = font.getbbox(text)
-    _, top, _, bottom = font.getbbox("Tg")
-    return int(right - left) + 2 * _LABEL_PADDING, int(bottom - top) + 2 * _LABEL_PADDING
-
-
-def _text_sizes(texts: Sequence[str], font_size: int) -> list[tuple[int, int]]:
-    return [_text_size(text, font_size) for text in texts]
+def _look_up(table: NDArray[Any], index_map: NDArray[Any]) -> NDArray[Any]:
+    """`table[index_map]`, which takes OpenCV a tenth of the time where both have 8 bits."""
+    if index_map.dtype != np.uint8 or table.dtype != np.uint8:
+        return table[index_map]
+    return np.asarray(cv2.LUT(index_map, np.pad(table, (0, 256 - len(table)))))
 
 
 def _line_width(picture: Image) -> int:
     return max(1, round(min(picture.shape[:2]) / 300))
 
 
-def _font_size(picture: Image) -> int:
-    return max(12, round(picture.shape[1] / 70))
-
-
-def _add_legend(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer], legend: Legend) -> Image:
+def _add_legend(picture: Image, segmentation: Segmentation, colors: Sequence[Color], legend: Legend) -> Image:
     """The names of the classes on grounds of their colors: in a white strip below, or in the corner of the picture."""
     if not segmentation.segments:
         return picture
     if legend == "inside":
-        return _add_names(picture, segmentation, slots)
+        return _add_names(picture, segmentation, colors)
     order = sorted(range(len(segmentation.segments)), key=lambda place: -(segmentation.segments[place].area or 0))
     pixels = segmentation.size[0] * segmentation.size[1]
     ordered = [segmentation.segments[place] for place in order]
     entries = [f"{segment.name} {_share(segment.area or 0, pixels)}" for segment in ordered]
-    size = _font_size(picture)
-    row_height, column_width = size + 4 * _LABEL_PADDING, int(size * (0.62 * max(map(len, entries)) + 1.5))
+    size = font_size(picture)
+    row_height, column_width = size + 4 * PADDING, int(size * (0.62 * max(map(len, entries)) + 1.5))
     columns = max(1, picture.shape[1] // column_width)
     rows = -(-len(entries) // columns)
-    strip = np.full((rows * row_height + 2 * _LABEL_PADDING, picture.shape[1], 3), 255, dtype=np.uint8)
-    edge = 2 * _LABEL_PADDING
+    strip = np.full((rows * row_height + 2 * PADDING, picture.shape[1], 3), 255, dtype=np.uint8)
+    edge = 2 * PADDING
     corners = [(edge + i % columns * column_width, edge + i // columns * row_height) for i in range(len(entries))]
-    return np.concatenate([picture, _write(strip, entries, corners, slots[order])])
+    return np.concatenate([picture, _write(strip, entries, corners, [colors[place] for place in order])])
 
 
 def _share(area: int, pixels: int) -> str:
@@ -368,10 +350,10 @@ def _share(area: int, pixels: int) -> str:
     return f"{share:.0f}%" if share >= 1 else "<1%"
 
 
-def _add_names(picture: Image, segmentation: Segmentation, slots: NDArray[np.integer]) -> Image:
+def _add_names(picture: Image, segmentation: Segmentation, colors: Sequence[Color]) -> Image:
     """The names, by class, from the lower left corner upward, as far as they fit."""
     names = [segment.name for segment in segmentation.segments]
-    row_height = max(height for _, height in _text_sizes(names, _font_size(picture))) + _LABEL_PADDING
+    row_height = max(height for _, height in text_sizes(names, font_size(picture))) + PADDING
     fitting = names[: int(picture.shape[0] // row_height)]
     corners = [(0.0, picture.shape[0] - (len(fitting) - i) * row_height) for i in range(len(fitting))]
-    return _write(picture, fitting, corners, slots[: len(fitting)])
+    return _write(picture, fitting, corners, colors[: len(fitting)])

@@ -1,11 +1,11 @@
-"""Where the names of segments go so that they can be read: in their segment if there is room, not on each other.
+"""Which segments are named in a picture, and where: in the segment if there is room, not on each other, not on things.
 
 Shapes: H, W pixels of the map; N segments. Points are (x, y), sizes (width, height), in pixels of the map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import cv2
@@ -17,18 +17,55 @@ _SHORT_SIDE = 160
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
+# Names that stand in the picture already are written again as long as they cover this share of it at most.
+_SHARE_REPEATED = 0.04
+# Of a name's ground, the shares that may lie on what shall not be hidden: gladly, and where no better place is free.
+_HIDES_LITTLE, _HIDES_MOST = 0.25, 0.6
+
+
+def worth_naming(
+    classes: Sequence[Hashable],
+    areas: Sequence[float],
+    sizes: Sequence[tuple[float, float]],
+    num_pixels: int,
+    most: float,
+) -> list[int]:
+    """The places of the segments to be named, in their order: of each of the `classes` the largest segment, then
+    further ones, large before small, as long as their names leave most of the segment and of the picture to be seen.
+
+    areas: pixels of each that are seen; one of none is not named. num_pixels: of the picture. most: share of a further
+    segment that its name may cover.
+    """
+    kept, known, left = [], set(), _SHARE_REPEATED * num_pixels
+    for place in sorted(range(len(classes)), key=lambda place: -areas[place]):
+        covered = sizes[place][0] * sizes[place][1]
+        if areas[place] <= 0:
+            continue
+        if classes[place] in known:
+            if covered > min(left, most * areas[place]):
+                continue
+            left -= covered
+        known.add(classes[place])
+        kept.append(place)
+    return sorted(kept)
+
 
 def label_centers(
-    index_map: NDArray[Any], boxes: Sequence[Box], sizes: Sequence[tuple[float, float]]
+    index_map: NDArray[Any],
+    boxes: Sequence[Box],
+    sizes: Sequence[tuple[float, float]],
+    keep: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Centers (N, 2) of texts of `sizes` for the segments 1..N of a map (H, W) that lie in `boxes` (x0, y0, x1, y1).
 
     A text lies around the pixel of its segment that is farthest from the segment's edge. That pixel lies inside a bent
     mask, as the center of mass may not. Where another text lies there, it is the farthest free one, else a place near
     it. A segment that the text would hide gets it above, below or beside itself. Where no place is free, texts overlap.
+    With `keep` (H, W), pixels that no text may hide but that of their own segment, such a text has no place: NaN.
     """
     step = max(1, min(index_map.shape) // _SHORT_SIDE)
     coarse = np.ascontiguousarray(index_map[::step, ::step])
+    kept = None if keep is None else keep[::step, ::step]
     room = _distance_to_edge(coarse)
     height, width = index_map.shape
     centers = np.zeros((len(boxes), 2))
@@ -37,14 +74,36 @@ def label_centers(
         size = sizes[i]
         hidden = _would_hide(boxes[i], size)
         inside = None if hidden else _free_inside(coarse, room, i, boxes[i], size, taken, step)
+        if inside is not None and kept is not None:
+            inside = None if _hidden_share(kept & (coarse != i + 1), inside, size, step) > _HIDES_LITTLE else inside
         if inside is None:
-            around = boxes[i] if hidden else _middle(coarse, room, i, boxes[i], step)
-            candidates = [_in_frame(point, size, width, height) for point in _around(around, size)]
-            free = (point for point in candidates if not any(_overlap(point, size, *other) for other in taken))
-            inside = next(free, candidates[0])
+            near, far = _around(boxes[i] if hidden else _middle(coarse, room, i, boxes[i], step), size)
+            candidates = [_in_frame(point, size, width, height) for point in (near + far if kept is None else near)]
+            free = [point for point in candidates if not any(_overlap(point, size, *other) for other in taken)]
+            inside = next(iter(free), candidates[0]) if kept is None else _hiding_least(free, kept, size, step)
+        if inside is None:
+            centers[i] = np.nan
+            continue
         centers[i] = inside
         taken.append((inside, size))
     return centers
+
+
+def _hiding_least(
+    points: Sequence[Point], kept: NDArray[np.bool_], size: tuple[float, float], step: int
+) -> Point | None:
+    """The first point at which a text hides little of what is `kept` (h, w), else that at which it hides least."""
+    shares = [_hidden_share(kept, point, size, step) for point in points]
+    best = min(range(len(points)), key=lambda place: max(shares[place], _HIDES_LITTLE), default=None)
+    return None if best is None or shares[best] > _HIDES_MOST else points[best]
+
+
+def _hidden_share(kept: NDArray[np.bool_], point: Point, size: tuple[float, float], step: int) -> float:
+    """Of a text's ground, the share that lies on a map's pixels (h, w); it has one for each `step` of the picture's."""
+    left, top = int((point[0] - size[0] / 2) // step), int((point[1] - size[1] / 2) // step)
+    right, bottom = int(-(-(point[0] + size[0] / 2) // step)), int(-(-(point[1] + size[1] / 2) // step))
+    under = kept[max(0, top) : bottom, max(0, left) : right]
+    return float(under.mean()) if under.size else 0.0
 
 
 def _distance_to_edge(index_map: NDArray[Any]) -> NDArray[np.float32]:
@@ -100,8 +159,8 @@ def _would_hide(box: Box, size: tuple[float, float]) -> bool:
     return min(box[2] - box[0], size[0]) * min(box[3] - box[1], size[1]) > 0.5 * _area(box)
 
 
-def _around(box: Box, size: tuple[float, float]) -> list[Point]:
-    """Above, below, right and left of the box, then on it, then in rows farther and farther from it."""
+def _around(box: Box, size: tuple[float, float]) -> tuple[list[Point], list[Point]]:
+    """Above, below, right and left of the box; then on it, and in rows farther and farther from it."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     width, height = size
     near = [
@@ -109,10 +168,18 @@ def _around(box: Box, size: tuple[float, float]) -> list[Point]:
         (x, box[3] + height / 2),
         (box[2] + width / 2, y),
         (box[0] - width / 2, y),
-        (x, y),
     ]
-    far = [(x, y + sign * rows * height) for rows in range(1, 6) for sign in (1, -1)]
-    return near + far
+    far = [(x, y)] + [(x, y + sign * rows * height) for rows in range(1, 6) for sign in (1, -1)]
+    return near, far
+
+
+def apart(centers: Sequence[Point], sizes: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of the texts that lie on none of those kept before."""
+    kept: list[int] = []
+    for place, (center, size) in enumerate(zip(centers, sizes, strict=True)):
+        if not any(_overlap(center, size, centers[other], sizes[other]) for other in kept):
+            kept.append(place)
+    return kept
 
 
 def _in_frame(point: Point, size: tuple[float, float], width: int, height: int) -> Point:

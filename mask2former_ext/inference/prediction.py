@@ -53,9 +53,12 @@ class Prediction(dict[str, Any]):
         classes: Collection[str] | None = None,
         alpha: float = 0.5,
         color_by: Literal["class", "instance"] | None = None,
+        legend: Literal["names", "below", "inside"] = "names",
+        keep_size: bool = True,
     ) -> NDArray[np.uint8]:
         """The image with the segments of `task` drawn over it (None: all tasks, side by side), RGB uint8.
 
+        The options are those of `drawing.draw`: with these the picture of a task has the size of the image.
         Raises ValueError for a task that the model did not answer.
         """
         from mask2former_ext.inference.drawing import draw, side_by_side  # importing the package imports no drawing
@@ -64,7 +67,8 @@ class Prediction(dict[str, Any]):
         if task is not None and task not in by_task:
             raise ValueError(f"task is {task!r}, but the model answered {', '.join(by_task) or 'nothing'}")
         chosen = by_task if task is None else {task: by_task[task]}
-        pictures = {name: draw(self.image, each, alpha=alpha, color_by=color_by) for name, each in chosen.items()}
+        options: dict[str, Any] = {"alpha": alpha, "color_by": color_by, "legend": legend, "keep_size": keep_size}
+        pictures = {name: draw(self.image, each, **options) for name, each in chosen.items()}
         return side_by_side(pictures) if len(pictures) > 1 else next(iter(pictures.values()), np.array(self.image))
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.inference.coco_files import CocoFile, TrackFile
-from mask2former_ext.inference.drawing import DEFAULT_ALPHA, ColorBy, Colors, Image, draw, side_by_side
+from mask2former_ext.inference.drawing import DEFAULT_ALPHA, ColorBy, Colors, Image, Legend, draw, side_by_side
 from mask2former_ext.inference.segmentation import Segmentation, segmentations
 from mask2former_ext.inference.tracking import Tracker
 from mask2former_ext.inference.video import Camera, Frame, VideoReader, VideoWriter
@@ -29,7 +29,8 @@ KINDS = ("overlay", "labels", "json", "coco")
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """What to show and save. threshold: see `contract.Request`; classes: `segmentations`; alpha, color_by: `draw`."""
+    """What to show and save. threshold: see `contract.Request`; classes: see `segmentations`; alpha and color_by, and
+    of images legend and keep_size: see `draw`."""
 
     save: Collection[str] = ("overlay",)
     tasks: Collection[str] | None = None  # None: all that the model answers
@@ -38,6 +39,8 @@ class SaveOptions:
     classes: Collection[str] | None = None
     alpha: float = DEFAULT_ALPHA
     color_by: ColorBy | None = None
+    legend: Legend = "names"
+    keep_size: bool = True
 
     def __post_init__(self) -> None:
         for kind in self.save:
@@ -49,10 +52,14 @@ class SaveOptions:
 
 
 class ImageSaver:
-    """Files of many images in one folder. For a `with` block, which writes coco.json when it ends."""
+    """Files of many images in one folder. For a `with` block, which writes coco.json when it ends.
+
+    `notes` says, once, that overlays have another size than their images.
+    """
 
     def __init__(self, output: Path, options: SaveOptions, table: ClassTable | None):
         self.output, self.options, self.table = output, options, table
+        self.notes: list[str] = []
         self._coco = CocoFile(output / "coco.json", table) if "coco" in options.save else None
 
     def save(self, image: Image, result: dict, name: str, file_name: str) -> None:
@@ -60,12 +67,7 @@ class ImageSaver:
         options = self.options
         by_task = options.segmentations_of(result, self.table)
         if "overlay" in options.save:
-            drawn = {
-                t: draw(image, segmentation, alpha=options.alpha, color_by=options.color_by)
-                for t, segmentation in by_task.items()
-            }
-            for task, picture in ({"all": side_by_side(drawn)} if options.side_by_side else drawn).items():
-                PillowImage.fromarray(picture).save(self.output / f"{name}_{task}.png")
+            self._save_overlays(image, by_task, name)
         if "labels" in options.save:
             for task, segmentation in by_task.items():
                 _save_labels(segmentation, self.output / f"{name}_{task}_labels.png")
@@ -75,6 +77,18 @@ class ImageSaver:
             (self.output / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
         if self._coco is not None:
             self._coco.add(file_name, by_task)
+
+    def _save_overlays(self, image: Image, by_task: dict[str, Segmentation], name: str) -> None:
+        given = self.options
+        options = {"alpha": given.alpha, "color_by": given.color_by, "legend": given.legend}
+        drawn = {t: draw(image, one, keep_size=given.keep_size, **options) for t, one in by_task.items()}
+        for task, picture in drawn.items():
+            if picture.shape != image.shape and not self.notes:
+                (height, width), (image_height, image_width) = picture.shape[:2], image.shape[:2]
+                sizes = f"{width} x {height} pixels for an image of {image_width} x {image_height}"
+                self.notes.append(f"overlays are larger than their images: {name} ({task}) has {sizes}")
+        for task, picture in ({"all": side_by_side(drawn)} if given.side_by_side else drawn).items():
+            PillowImage.fromarray(picture).save(self.output / f"{name}_{task}.png")
 
     def __enter__(self) -> ImageSaver:
         return self
@@ -145,7 +159,6 @@ class VideoSaver:
             color_by=options.color_by,
             colors=colors,
             legend="inside",
-            keep_size=True,
         )
 
     def __enter__(self) -> VideoSaver:

@@ -30,9 +30,10 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mask2former_ext.classes import ClassTable, name_of
+from mask2former_ext.classes import ClassTable, Color, name_of
 from mask2former_ext.contract import ANSWERS
 from mask2former_ext.data.targets.masks import encode_mask, panoptic_png
+from mask2former_ext.inference.colors import color_of
 
 DEFAULT_INSTANCE_SCORE = 0.5
 UNLABELED = -1
@@ -52,6 +53,7 @@ class Segment:
     area: int | None  # px, None where only the box is known
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 px; x1, y1 are one past the last pixel
     color_key: int  # a number for its class that no other class has, even where things and stuff are numbered apart
+    color: Color  # RGB in 0..255, the same for all of its class
     track_id: int | None = None  # what it is over the frames of a video
 
 
@@ -189,7 +191,7 @@ def _regions(
     place_of[[k + 1 for k in kept]] = np.arange(1, len(kept) + 1)
     index_map = place_of[codes]
     segments = [
-        Segment(k, k, named[k], False, None, int(counts[k + 1]), box, _color_key(table, k, False))
+        Segment(k, k, named[k], False, None, int(counts[k + 1]), box, _color_key(table, k, False), color_of(table, k))
         for k, box in zip(kept, boxes_of_indices(index_map, len(kept)), strict=True)
     ]
     return Segmentation("semantic", tuple(segments), index_map, num_classes=num_classes)
@@ -239,7 +241,8 @@ def instance_segmentation(
     boxes = _boxes(kept, masks)
     segments = []
     for place, (k, score, box) in enumerate(zip(kept.pred_classes.tolist(), kept.scores.tolist(), boxes, strict=True)):
-        segments.append(Segment(place + 1, k, names[place], True, score, areas[place], box, k))
+        color = color_of(table, k, is_thing=True)
+        segments.append(Segment(place + 1, k, names[place], True, score, areas[place], box, k, color))
     return Segmentation("instance", tuple(segments), index_map, masks)
 
 
@@ -265,8 +268,8 @@ def panoptic_segmentation(
     segments = []
     for (s, name), area, box in zip(kept, areas.tolist(), boxes_of_indices(index_map, len(kept)), strict=True):
         category, is_thing = s["category_id"], bool(s.get("isthing", False))
-        color_key = _color_key(table, category, is_thing)
-        segments.append(Segment(s["id"], category, name, is_thing, s.get("score"), area, box, color_key))
+        key, color = _color_key(table, category, is_thing), color_of(table, category, is_thing)
+        segments.append(Segment(s["id"], category, name, is_thing, s.get("score"), area, box, key, color))
     return Segmentation("panoptic", tuple(segments), index_map)
 
 

@@ -235,6 +235,7 @@ def test_a_prediction_says_what_was_found_and_draws_it():
         "Prediction of an image of 6 x 8 pixels (height x width)\n  panoptic: 2: grass, dog 0.75"
     )
     assert prediction._repr_png_().startswith(b"\x89PNG")
-    assert prediction.draw("panoptic").shape == (402, 536, 3)
+    assert prediction.draw("panoptic").shape == (6, 8, 3)
+    assert prediction.draw("panoptic", keep_size=False).shape == (402, 536, 3)
     with pytest.raises(ValueError, match="task is 'semantic', but the model answered panoptic"):
         prediction.draw("semantic")

@@ -101,7 +101,7 @@ def test_unlabeled_pixels_stay_and_the_legend_tells_shares(image, written):
     class_map = np.zeros(SIZE, dtype=int)
     class_map[:, :100] = 2
     class_map[:, 400:] = visualize.UNLABELED
-    drawn = draw_semantic(image, class_map, TABLE)
+    drawn = draw_semantic(image, class_map, TABLE, legend="below")
     assert written == ["grass 60%", "sky 20%"]
     assert (drawn[: SIZE[0], 410:] == 128).all()
 
@@ -114,8 +114,9 @@ def test_classes_of_one_image_differ_in_color_with_a_small_palette(image):
 
 
 def test_a_class_keeps_its_color_from_image_to_image(image):
-    alone = draw_semantic(image, np.full(SIZE, 3), TABLE)
-    together = draw_semantic(image, np.where(np.arange(SIZE[0])[:, None] < 200, 0, np.full(SIZE, 3)), TABLE)
+    halves = np.where(np.arange(SIZE[0])[:, None] < 200, 0, np.full(SIZE, 3))
+    alone = draw_semantic(image, np.full(SIZE, 3), TABLE, legend="below")
+    together = draw_semantic(image, halves, TABLE, legend="below")
     assert (alone[300, 100] == together[300, 100]).all()
 
 
@@ -128,10 +129,10 @@ def test_instances_of_a_class_differ_by_color_on_request(image):
     assert (by_instance[60, 60] != by_instance[210, 310]).any()
 
 
-def test_small_images_are_enlarged_so_that_text_can_be_read():
+def test_small_images_are_enlarged_on_request_so_that_text_can_be_read():
     small = np.zeros((100, 150, 3), dtype=np.uint8)
     ids = np.ones((100, 150), dtype=np.int32)
-    drawn = draw_panoptic(small, (ids, [{"id": 1, "category_id": 0}]), TABLE)
+    drawn = draw_panoptic(small, (ids, [{"id": 1, "category_id": 0}]), TABLE, keep_size=False)
     assert drawn.shape == enlarge(small).shape == (400, 600, 3)
 
 

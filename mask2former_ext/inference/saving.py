@@ -80,7 +80,7 @@ class ImageSaver:
 
     def _save_overlays(self, image: Image, by_task: dict[str, Segmentation], name: str) -> None:
         given = self.options
-        options = {"alpha": given.alpha, "color_by": given.color_by, "legend": given.legend}
+        options: dict[str, Any] = {"alpha": given.alpha, "color_by": given.color_by, "legend": given.legend}
         drawn = {t: draw(image, one, keep_size=given.keep_size, **options) for t, one in by_task.items()}
         for task, picture in drawn.items():
             if picture.shape != image.shape and not self.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from detectron2.data import Metadata
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.visualizer import ColorMode, GenericMask, Visualizer, _create_text_labels
 
@@ -98,6 +99,17 @@ def test_draw_panoptic_seg_leaves_small_segments_uncolored(threshold, changes):
     segments = [{"id": 7, "category_id": 0, "isthing": True}]
     picture = Visualizer(LARGE).draw_panoptic_seg(ids, segments, area_threshold=threshold, alpha=1.0).get_image()
     assert (picture[191, 191].tolist() != [100, 100, 100]) == changes
+
+
+def test_classes_are_drawn_in_the_colors_of_the_metadata():
+    metadata = Metadata(stuff_classes=["sky", "dog"], thing_classes=["dog"], thing_dataset_id_to_contiguous_id={9: 1})
+    metadata.set(stuff_colors=[[200, 100, 50], [50, 200, 100]], thing_colors=[[50, 200, 100]])
+    ids = torch.ones(400, 400, dtype=torch.int32)
+    segments = [{"id": 1, "category_id": 1, "isthing": True}]
+    of_labels = Visualizer(LARGE, metadata).draw_sem_seg(ids - 1, alpha=1.0)
+    of_segments = Visualizer(LARGE, metadata).draw_panoptic_seg(ids, segments, alpha=1.0)
+    assert of_labels.get_image()[5, 5].tolist() == [200, 100, 50]
+    assert of_segments.get_image()[5, 5].tolist() == [50, 200, 100]
 
 
 def test_draw_instance_predictions_takes_boxes_given_as_a_tensor():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from detectron2.config import CfgNode
 
 from mask2former_ext.classes import APART, ClassTable, from_metadata, name_of, to_metadata
 
@@ -167,3 +168,16 @@ def test_metadata_of_a_table_apart_are_as_detectron2_lists_them():
     filled = to_metadata(TABLE.apart())
     assert filled["thing_classes"] == ["dog", "cat"] and filled["stuff_classes"] == ["things", "grass", "sky"]
     assert filled["stuff_dataset_id_to_contiguous_id"] == {0: 0, 2: 1, 7: 2}
+
+
+def test_a_table_of_which_some_colors_are_known_comes_back_from_a_file():
+    table = ClassTable(("sky", "dog"), colors=(None, (1, 2, 3)))
+    cfg = CfgNode(table.to_dict(), new_allowed=True)
+    assert ClassTable.from_dict(CfgNode.load_cfg(cfg.dump())) == table
+    assert table.color(0) is None and "stuff_colors" not in to_metadata(table)
+
+
+def test_colors_of_one_kind_in_the_metadata_are_read_without_the_other():
+    metadata = Metadata(thing_classes=["dog"], stuff_classes=["things", "sky"], thing_colors=[[1, 2, 3]])
+    table = from_metadata(metadata)
+    assert table.colors == ((1, 2, 3), None, None)

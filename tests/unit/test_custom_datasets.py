@@ -125,6 +125,34 @@ def test_colors_that_are_none_are_left_out_with_a_line(folder: Path, colors: lis
     assert class_table(NAME).colors == () and "panoptic.json: the colors are left out" in caplog.text
 
 
+def test_colors_of_the_entry_stand_in_the_table(folder: Path) -> None:
+    register(entry(folder, "panoptic", COLORS={"sky": "#0a0B0c", "cat": [200, 100, 50]}))
+    assert class_table(NAME).colors == ((10, 11, 12), None, (200, 100, 50))
+
+
+def test_colors_of_the_entry_go_before_those_of_the_json(folder: Path) -> None:
+    content = json.loads((folder / "panoptic.json").read_text())
+    for category in content["categories"]:
+        category["color"] = [category["id"]] * 3
+    write(folder / "panoptic.json", content)
+    register(entry(folder, "panoptic", COLORS={"dog": "tan"}))
+    assert class_table(NAME).colors == ((7, 7, 7), (210, 180, 140), (90, 90, 90))
+
+
+@pytest.mark.parametrize(
+    ("colors", "message"),
+    [
+        (["red"], r"\(a_set_of_the_custom_tests\): COLORS is \['red'\], but must map class names to colors"),
+        ({"sky": "sky-high"}, "COLORS has 'sky-high' for 'sky', but a color is three numbers in 0..255, or a string"),
+        ({"sky": [1, 2, 256]}, r"COLORS has \[1, 2, 256\] for 'sky', but a color is three numbers"),
+        ({"ski": "red"}, "names the class 'ski', but the nearest there is 'sky'"),
+    ],
+)
+def test_colors_that_cannot_be_are_named(folder: Path, colors: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register(entry(folder, "panoptic", COLORS=colors))
+
+
 def test_an_id_that_is_no_number_is_named_with_its_file(folder: Path) -> None:
     content = json.loads((folder / "panoptic.json").read_text())
     for category in content["categories"]:

@@ -128,7 +128,7 @@ class Visualizer:
             fields["pred_boxes"] = Boxes(_corners(fields["pred_boxes"]))
         found = Instances(predictions.image_size, **fields)
         color_by = "class" if self._instance_mode == ColorMode.SEGMENTATION else "instance"
-        options: dict[str, Any] = {"min_score": float("-inf"), "color_by": color_by, "keep_size": True}
+        options: dict[str, Any] = {"min_score": float("-inf"), "color_by": color_by}
         return self._show(draw_instances(self._background(), found, from_metadata(self.metadata), **options))
 
     def draw_sem_seg(
@@ -142,7 +142,7 @@ class Visualizer:
         numbers, areas = np.unique(classes, return_counts=True)
         classes[np.isin(classes, numbers[areas < (area_threshold or 0)])] = UNLABELED
         table = from_metadata(self.metadata)
-        return self._show(draw_semantic(self.img, classes, table, alpha=alpha, keep_size=True, legend="inside"))
+        return self._show(draw_semantic(self.img, classes, table, alpha=alpha))
 
     def draw_panoptic_seg(
         self,
@@ -162,7 +162,7 @@ class Visualizer:
         numbers, areas = np.unique(ids, return_counts=True)
         small = set(numbers[areas < (area_threshold or 0)].tolist())
         shown = [segment for segment in segments_info if segment["id"] not in small]
-        return self._show(draw_panoptic(self._background(), (ids, shown), table, alpha=alpha, keep_size=True))
+        return self._show(draw_panoptic(self._background(), (ids, shown), table, alpha=alpha))
 
     draw_panoptic_seg_predictions = draw_panoptic_seg
 

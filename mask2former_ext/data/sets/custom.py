@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import ImageColor
 
-from mask2former_ext.classes import ClassTable, to_metadata
+from mask2former_ext.classes import ClassTable, Color, to_metadata
 from mask2former_ext.data.channels import CHANNEL_FILES
 from mask2former_ext.data.sets import records as coco
 
@@ -29,8 +30,10 @@ KEYS = (
     "PANOPTIC_MASKS",
     "SEMANTIC_MASKS",
     "CLASSES",
+    "COLORS",
     "IGNORE_LABEL",
 )
+_COLOR_RULE = "a color is three numbers in 0..255, or a string as '#c08040' or 'tan'"
 _PATH_KEYS = ("IMAGES", "INSTANCES", "PANOPTIC_JSON", "PANOPTIC_MASKS", "SEMANTIC_MASKS")
 
 
@@ -46,6 +49,7 @@ class CustomDataset:
     panoptic_masks: str | None = None
     semantic_masks: str | None = None
     classes: tuple[str, ...] = ()
+    colors: tuple[tuple[str, Color], ...] = ()  # of some of the classes, by name
     ignore_label: int = 255
 
     @property
@@ -107,8 +111,9 @@ def parse_entry(entry: Any, index: int, root: str) -> CustomDataset:
         if key.lower() in values:
             values[key.lower()] = os.path.join(root, os.path.expanduser(values[key.lower()]))
     values["classes"] = tuple(values.get("classes", ()))
+    where = f"{where} ({values['name']})"
+    values["colors"] = _parse_colors(values.get("colors", {}), where)
     dataset = CustomDataset(**values)
-    where = f"{where} ({dataset.name})"
     if (dataset.panoptic_json is None) != (dataset.panoptic_masks is None):
         raise ValueError(f"{where}: PANOPTIC_JSON and PANOPTIC_MASKS (its folder of PNG) must be given together")
     if not (dataset.instances or dataset.panoptic_json or dataset.semantic_masks):
@@ -118,6 +123,25 @@ def parse_entry(entry: Any, index: int, root: str) -> CustomDataset:
     if dataset.semantic_masks and not (dataset.panoptic_json or dataset.instances or dataset.classes):
         raise ValueError(f"{where}: SEMANTIC_MASKS alone do not name the classes; list them in CLASSES")
     return dataset
+
+
+def _parse_colors(content: Any, where: str) -> tuple[tuple[str, Color], ...]:
+    """(class name, color) of each entry of COLORS."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where}: COLORS is {content!r}, but must map class names to colors")
+    colors = []
+    for name, value in content.items():
+        if isinstance(value, str):
+            try:
+                value = list(ImageColor.getrgb(value)[:3])
+            except ValueError as error:
+                raise ValueError(f"{where}: COLORS has {value!r} for {name!r}, but {_COLOR_RULE}") from error
+        if isinstance(value, tuple):
+            value = list(value)
+        if not _is_color(value):
+            raise ValueError(f"{where}: COLORS has {value!r} for {name!r}, but {_COLOR_RULE}")
+        colors.append((str(name), (value[0], value[1], value[2])))
+    return tuple(colors)
 
 
 def register_dataset(dataset: CustomDataset) -> None:
@@ -132,10 +156,21 @@ def register_dataset(dataset: CustomDataset) -> None:
 
 
 def read_classes(dataset: CustomDataset) -> ClassTable:
-    """The classes of a data set, from its json or its CLASSES. Raises ValueError naming the file.
+    """The classes of a data set, from its json or its CLASSES, in its COLORS. Raises ValueError naming the file.
 
     Where there are only label files, no class is known to be a thing.
     """
+    classes, given = _named_classes(dataset), dict(dataset.colors)
+    for name in given:
+        if name not in classes.names:
+            near = get_close_matches(name, classes.names, n=1, cutoff=0.0)[0]
+            raise ValueError(f"COLORS of '{dataset.name}' names the class {name!r}, but the nearest there is {near!r}")
+    known = classes.colors or (None,) * len(classes)
+    colors = tuple(given.get(name, color) for name, color in zip(classes.names, known, strict=True))
+    return replace(classes, colors=colors) if given else classes
+
+
+def _named_classes(dataset: CustomDataset) -> ClassTable:
     ignored, path = dataset.ignore_label, dataset.panoptic_json or dataset.instances
     if path is None:
         no_ids = (None,) * len(dataset.classes)
@@ -183,7 +218,7 @@ def _checked(where: str, **values: Any) -> ClassTable:
 
 
 def _is_color(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in value)
+    return isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
 
 
 def load_records(dataset: CustomDataset, classes: ClassTable) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from detectron2.config import CfgNode
@@ -51,6 +52,15 @@ class Request:
 
     tasks: tuple[str, ...] | None = None
     threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+
+def check_threshold(threshold: Any) -> None:
+    """Raise ValueError unless it is None or a number in [0, 1]."""
+    if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
+        raise ValueError(f"threshold is {threshold!r}, but must be a number in [0, 1]")
 
 
 class Contract(nn.Module):

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 
 from mask2former_ext.config import load_config
 from mask2former_ext.contract import TASKS, contract_of
+from mask2former_ext.inference.runs import use_own_weights
 
 # Where `make demo`, run in the checkout, leaves its model.
 DEMO_MODEL = Path(__file__).resolve().parents[2] / "output" / "demo" / "model"
@@ -18,7 +19,8 @@ def configure(
     config_file: str | None, overrides: Sequence[str] = (), *, task: str | None = None, device: str | None = None
 ) -> CfgNode:
     """The configuration of a trained model, answering `task` ("all": each that it can; None: those switched on) on
-    `device` (None: the configuration's). Without a `config_file` the model of `make demo` is meant.
+    `device` (None: the configuration's). Without a `config_file` the model of `make demo` is meant. That of a run needs
+    no weights beside it: see `inference.runs`.
 
     Raises ValueError if no weights are named or the model does not answer the task.
     """
@@ -28,8 +30,9 @@ def configure(
             raise ValueError(f"no --config-file, and {weights}, which `make demo` trains, is absent")
         config_file, overrides = str(DEMO_MODEL / "config.yaml"), ["MODEL.WEIGHTS", str(weights), *overrides]
     cfg = load_config(config_file, overrides)
+    use_own_weights(cfg, config_file, overrides)
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError("MODEL.WEIGHTS is empty; a trained model is named by --opts MODEL.WEIGHTS FILE")
+        raise ValueError(f"{config_file}: MODEL.WEIGHTS is empty; --weights FILE names those of a trained model")
     if device is not None:
         cfg.MODEL.DEVICE = device
     contract = contract_of(cfg)

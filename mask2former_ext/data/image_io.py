@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -21,13 +21,17 @@ _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _MODES_OF_CHANNELS = {2: ("LA",), 4: ("RGBA", "RGBX")}  # number of channels -> Pillow's modes that hold them
 _LABEL_MODES = ("1", "L", "P", *_SIXTEEN_BIT)
 
+Picture: TypeAlias = "str | BinaryIO | Image.Image"  # a file by its path, open, or read already
+
 
 class BrokenImageError(ValueError):
     """A picture or label file that is missing, truncated or of the wrong size."""
 
 
-def read_image(path: str | BinaryIO, image_format: str, channel_files: Sequence[str] = ()) -> np.ndarray:
-    """File -> uint8 (H, W, C), its channels in the order of `image_format` (see `data.channels`), upright by its EXIF.
+def read_image(path: Picture, image_format: str, channel_files: Sequence[str] = ()) -> np.ndarray:
+    """File or PIL image -> uint8 (H, W, C), upright by its EXIF, channels in the order of `image_format`.
+
+    See `data.channels` for the latter.
 
     The file holds the colors or the gray, and `channel_files` one further channel each, as gray pictures of its size;
     without these the file holds all channels, in file order: two (gray, alpha) or four (RGB, alpha). RGB, BGR and L
@@ -56,7 +60,7 @@ def read_image(path: str | BinaryIO, image_format: str, channel_files: Sequence[
     return in_model_order(pixels, image_format)
 
 
-def _read_picture(path: str | BinaryIO, mode: str) -> np.ndarray:
+def _read_picture(path: Picture, mode: str) -> np.ndarray:
     """Any picture as uint8 (H, W, 3) for "RGB" or (H, W, 1) for "L"."""
     image = ImageOps.exif_transpose(_load(path))
     if image.mode in _SIXTEEN_BIT:
@@ -66,7 +70,7 @@ def _read_picture(path: str | BinaryIO, mode: str) -> np.ndarray:
     return np.atleast_3d(np.asarray(image.convert(mode)))
 
 
-def _read_all_channels(path: str | BinaryIO, count: int, image_format: str) -> np.ndarray:
+def _read_all_channels(path: Picture, count: int, image_format: str) -> np.ndarray:
     image = ImageOps.exif_transpose(_load(path))
     if image.mode not in _MODES_OF_CHANNELS.get(count, ()):
         raise BrokenImageError(
@@ -111,8 +115,11 @@ def check_size(path: str, size: Sequence[int], expected: Sequence[int], source: 
         )
 
 
-def _load(path: str | BinaryIO) -> Image.Image:
+def _load(path: Picture) -> Image.Image:
     try:
+        if isinstance(path, Image.Image):
+            path.load()
+            return path
         with Image.open(path) as image:
             image.load()
             return image
@@ -120,7 +127,7 @@ def _load(path: str | BinaryIO) -> Image.Image:
         raise BrokenImageError(f"{path}: cannot be read as a picture ({error})") from error
 
 
-def _eight_bit(pixels: np.ndarray, path: str | BinaryIO) -> np.ndarray:
+def _eight_bit(pixels: np.ndarray, path: Picture) -> np.ndarray:
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise BrokenImageError(f"{path}: gray values from {low} to {high} do not fit 16 bits")

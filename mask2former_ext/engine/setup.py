@@ -20,6 +20,7 @@ from mask2former_ext.data import class_table, learned_classes, prepare_data, rec
 from mask2former_ext.data.targets.table import target_kind
 from mask2former_ext.env import detectron2_provider
 from mask2former_ext.folders import open_folder
+from mask2former_ext.inference.runs import use_own_weights
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
     given = vars(args)  # a parser of Detectron2's own knows neither --import nor --weights
     import_own_files(given.get("imports", []))
     weights = ["MODEL.WEIGHTS", given["weights"]] if "weights" in given else []
-    cfg, training = load_config(args.config_file, [*weights, *args.opts]), not args.eval_only
+    overrides, training = [*weights, *args.opts], not args.eval_only
+    cfg = load_config(args.config_file, overrides)
+    if not training:
+        use_own_weights(cfg, args.config_file, overrides)
     check_model(cfg)
     if training:
         check_training(cfg, comm.get_world_size())

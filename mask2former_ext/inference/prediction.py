@@ -3,6 +3,7 @@
 result = predictor(image)
 result                        # in a notebook: the picture; at a prompt: its segments, in a few lines
 result.draw("panoptic")       # RGB uint8, for PIL.Image.fromarray or matplotlib
+result.save("seen.png")       # the same as a file
 result.found()["instance"]    # see `segmentation`
 result["panoptic_seg"]        # as the model gave it
 """
@@ -10,17 +11,33 @@ result["panoptic_seg"]        # as the model gave it
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypedDict, overload
 
 import numpy as np
+from detectron2.structures import Instances
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from torch import Tensor
+from typing_extensions import NotRequired
 
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.inference.segmentation import Segmentation, segmentations
 
 _MOST_NAMED = 8
+
+
+class SegmentInfo(TypedDict):
+    """One segment of a panoptic result."""
+
+    id: int  # its number in the map
+    category_id: int
+    isthing: bool
+    score: NotRequired[float]  # in [0, 1]
+    area: NotRequired[int]  # px
+    instance_id: NotRequired[int]  # of a thing: its place among the instances
 
 
 class Prediction(dict[str, Any]):
@@ -70,6 +87,32 @@ class Prediction(dict[str, Any]):
         options: dict[str, Any] = {"alpha": alpha, "color_by": color_by, "legend": legend, "keep_size": keep_size}
         pictures = {name: draw(self.image, each, **options) for name, each in chosen.items()}
         return side_by_side(pictures) if len(pictures) > 1 else next(iter(pictures.values()), np.array(self.image))
+
+    def save(self, path: str | os.PathLike[str], task: str | None = None, **options: Any) -> None:
+        """Write the picture that `draw(task, **options)` gives, in the format that the path's suffix names.
+
+        Raises ValueError for a suffix that is none of a picture, OSError if the file cannot be written, and what `draw`
+        raises.
+        """
+        if Path(path).suffix.lower() not in PillowImage.registered_extensions():
+            raise ValueError(f"{path}: the suffix must name a kind of picture, as .png and .jpg do")
+        PillowImage.fromarray(self.draw(task, **options)).save(path)
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, key: Literal["sem_seg"]) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, key: Literal["instances"]) -> Instances: ...
+
+    @overload
+    def __getitem__(self, key: Literal["panoptic_seg"]) -> tuple[Tensor, list[SegmentInfo]]: ...
+
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+
+    def __getitem__(self, key: str) -> Any:
+        """What the model gave: scores (K, H, W); instances; (ids (H, W), what each of them is)."""
+        return super().__getitem__(key)
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]

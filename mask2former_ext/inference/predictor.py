@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from mask2former_ext.config.checks import check_model, use_available_device
 from mask2former_ext.contract import Contract, Request, classes_of, contract_of
 from mask2former_ext.data import prepare_data
 from mask2former_ext.data.channels import apply_by_channel, as_gray, file_order, in_model_order, shown
+from mask2former_ext.inference.images import Image, as_array
 from mask2former_ext.inference.prediction import Prediction
+from mask2former_ext.inference.runs import run_config
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 
 logger = logging.getLogger(__name__)
@@ -51,16 +54,21 @@ def _load(cfg: CfgNode, weights: WeightFile) -> nn.Module:
     model = build_model(fitted_to(cfg, weights))
     if weights.path:
         load_weights(model, weights, cfg.INPUT.FORMAT)
+    else:
+        name = cfg.MODEL.META_ARCHITECTURE
+        logger.warning("MODEL.WEIGHTS is empty: this %s has learned nothing, and what it answers is random", name)
     return model.eval()
 
 
 class Predictor:
-    """RGB images in, results in the contract's form out, at the size of each image.
+    """Images in, results in the contract's form out, at the size of each image.
 
     predictor = Predictor(load_config("configs/....yaml", ["MODEL.WEIGHTS", "model.pkl"]))
-    result = predictor(image)         # or predictor([image, another]), one batch
+    predictor = Predictor.from_run("output")    # the folder of a training
+    result = predictor("photo.jpg")   # or a PIL image, or RGB uint8 (H, W, 3); or a list of such, one batch
     result                            # a notebook shows the picture
     result.draw("panoptic")           # RGB uint8
+    result.save("seen.png")           # the picture as a file
     result["panoptic_seg"]            # ids (H, W), [{"id", "category_id", "isthing", "score"}, ...]
 
     A model that reads a task answers each one that is switched on under its own sentence. Threads may share a
@@ -79,35 +87,64 @@ class Predictor:
             logger.warning("MODEL.CLASSES is empty, and no data set of DATASETS is registered: classes have no names")
         self.resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
+    @classmethod
+    def from_run(cls, folder: str | Path, overrides: Sequence[Any] = ()) -> Predictor:
+        """The model that a training has left in `folder` (its OUTPUT_DIR): config.yaml and the last weights.
+
+        `overrides`: see `load_config`. Raises FileNotFoundError or ValueError if one of the two is missing.
+        """
+        return cls(run_config(folder, overrides))
+
+    def __repr__(self) -> str:
+        classes = "classes without names" if self.classes is None else f"{len(self.classes)} classes"
+        parts = [f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.DEVICE}", f"answers {', '.join(self.tasks)}"]
+        return f"Predictor({'; '.join([*parts, classes, f'weights {self.cfg.MODEL.WEIGHTS!r}'])})"
+
     @property
     def metadata(self) -> Metadata | None:
         """The names of `classes` as Detectron2's Metadata holds them. Deprecated: use `classes`."""
         warnings.warn("Predictor.metadata is deprecated: use Predictor.classes", DeprecationWarning, stacklevel=2)
         return None if self.classes is None else Metadata(**to_metadata(self.classes))
 
-    def __call__(
-        self, images: np.ndarray | Sequence[np.ndarray], *, task: str | None = None, threshold: float | None = None
-    ) -> Any:
-        """RGB uint8 (H, W, 3), or a list of such, which is run as one batch -> a `Prediction`, or a list of them.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a path is also a sequence, of letters
+        self, images: Image, *, task: str | None = None, threshold: float | None = None
+    ) -> Prediction: ...
 
-        Where INPUT.FORMAT names other channels, uint8 (H, W, C) of those in `channels`.
+    @overload
+    def __call__(
+        self, images: Sequence[Image], *, task: str | None = None, threshold: float | None = None
+    ) -> list[Prediction]: ...
+
+    def __call__(
+        self, images: Image | Sequence[Image], *, task: str | None = None, threshold: float | None = None
+    ) -> Prediction | list[Prediction]:
+        """An image, or a list of such, which is run as one batch -> a `Prediction`, or a list of them.
+
+        An image is a path, a PIL image of any mode, or RGB uint8 (H, W, 3); gray uint8 (H, W, 1) stands for its three
+        channels. Files and PIL images are turned upright by their EXIF. Where INPUT.FORMAT names other channels, an
+        array is uint8 (H, W, C) of those in `channels`, and a file or PIL image holds them.
 
         task: the one that is wanted, of `tasks`; a model may answer others along with it. threshold: see
         `contract.Request`.
-        Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image.
+        Raises ValueError for a task that the model does not answer, a wrong threshold or a wrong image; for a file that
+        is no picture `BrokenImageError`, which is one.
         """
-        if isinstance(images, np.ndarray):
-            return self([images], task=task, threshold=threshold)[0]
         if task not in (None, *self.tasks):
-            raise ValueError(f"task is '{task}', but must be one that the model answers: {', '.join(self.tasks)}")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold}, but must lie in [0, 1]")
-        inputs = [self._model_input(image) for image in images]
+            raise ValueError(f"task is {task!r}, but must be one that the model answers: {', '.join(self.tasks)}")
         tasks = self.tasks if self.reads_task else None
         request = Request(tasks if task is None else (task,), threshold)
+        if isinstance(images, Sequence) and not isinstance(images, str | bytes):
+            return self._answers([as_array(image, self.channels) for image in images], request)
+        return self._answers([as_array(images, self.channels)], request)[0]
+
+    def _answers(self, images: list[np.ndarray], request: Request) -> list[Prediction]:
+        inputs = [self._model_input(image) for image in images]
+        if not inputs:
+            return []
         with torch.inference_mode():
             results = self.model.answer(inputs, request) if isinstance(self.model, Contract) else self.model(inputs)
-        pairs = zip(results, images, strict=True)
+        pairs, threshold = zip(results, images, strict=True), request.threshold
         return [Prediction(result, self.shown(image), self.classes, threshold) for result, image in pairs]
 
     def shown(self, image: np.ndarray) -> np.ndarray:
@@ -116,11 +153,8 @@ class Predictor:
         return image if in_color else shown(image, self.channels)
 
     def _model_input(self, image: np.ndarray) -> dict:
-        count, names = len(self.channels), self.channels
-        gray_of_color = names == "L" and image.ndim == 3 and image.shape[2] == 3
-        if image.ndim != 3 or image.shape[2] != count and not gray_of_color or image.dtype != np.uint8:
-            raise ValueError(f"an image must be {names} uint8 (H, W, {count}), got {image.dtype} {image.shape}")
         height, width = image.shape[:2]
+        gray_of_color = self.channels == "L" and image.shape[2] == 3
         resized = self._resized(as_gray(image) if gray_of_color else image)
         in_order = in_model_order(resized, self.cfg.INPUT.FORMAT)
         pixels = torch.from_numpy(np.array(in_order.transpose(2, 0, 1), order="C"))  # a copy that may be written to

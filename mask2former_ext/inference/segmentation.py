@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mask2former_ext.classes import ClassTable, Color, name_of
-from mask2former_ext.contract import ANSWERS
+from mask2former_ext.contract import ANSWERS, check_threshold
 from mask2former_ext.data.targets.masks import encode_mask, panoptic_png
 from mask2former_ext.inference.colors import color_of
 
@@ -139,8 +139,9 @@ def segmentations(
     `table` names the classes; without one numbers are shown.
     threshold: see `contract.Request`; None: 0.5 for instances, else all that the model has left.
     classes: names of those to keep (case does not matter); None: all. tasks: the ones wanted; None: all.
-    Raises ValueError for a class that `table` does not know (see `check_classes`).
+    Raises ValueError for a wrong threshold and a class that `table` does not know (see `check_classes`).
     """
+    check_threshold(threshold)
     if classes is not None:
         classes = check_classes(classes, table)
     return {

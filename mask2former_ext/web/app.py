@@ -2,6 +2,7 @@
 
 python demo/web.py                                            the small model that `make demo` trained
 python demo/web.py --config-file F --weights model.pth        your own; both again for each further model
+python demo/web.py --config-file output/config.yaml           what a training has left
 
 The page answers on this machine alone unless --host says otherwise. It loads nothing from anywhere else and keeps
 nothing: a file travels with each request, from the browser's memory. A picture is never written to disk; a video is,
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,12 @@ def parse_args(argv: Sequence[str] | None = None, prog: str = "web.py") -> argpa
         help="one for each model (default: the one of `make demo`)",
     )
     add_import_option(parser)
-    parser.add_argument("--weights", action="append", default=[], help="one for each --config-file, in their order")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        help="one for each --config-file, in their order (default: those of the run that wrote it)",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the configuration's)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: all of this machine's (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
@@ -128,8 +135,8 @@ def parse_args(argv: Sequence[str] | None = None, prog: str = "web.py") -> argpa
     )
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="overrides")
     args = parser.parse_args(argv)
-    if len(args.config_file) != len(args.weights):
-        parser.error(f"{len(args.config_file)} --config-file and {len(args.weights)} --weights: each model needs both")
+    if args.weights and len(args.config_file) != len(args.weights):
+        parser.error(f"{len(args.config_file)} --config-file and {len(args.weights)} --weights: give each its own")
     for name in (*LIMITS, "max_waiting"):
         if getattr(args, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} is {getattr(args, name)}, but must be positive")
@@ -152,8 +159,9 @@ def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
         print(demo_model_notice())
         return {"make demo": Predictor(cfg)}
     predictors: dict[str, Predictor] = {}
-    for config_file, weights in zip(args.config_file, args.weights, strict=True):
-        cfg = configure(config_file, ["MODEL.WEIGHTS", weights, *args.opts], device=args.device)
+    for config_file, weights in zip_longest(args.config_file, args.weights):
+        named = [] if weights is None else ["MODEL.WEIGHTS", weights]
+        cfg = configure(config_file, [*named, *args.opts], device=args.device)
         check_pictures(cfg, config_file)
         path = Path(config_file).resolve()
         name = path.parent.name if path.stem == "config" else path.stem  # training writes config.yaml into its folder

@@ -33,8 +33,9 @@ def write(
 
 
 def font_size(picture: Image) -> int:
-    """Pixels of a letter's height in a picture of this size."""
-    return max(12, round(picture.shape[1] / 70))
+    """Pixels of a letter's height in a picture of this size: 12, less in a tiny picture, more in a wide one."""
+    height, width = picture.shape[:2]
+    return max(9, min(12, round(min(height, width) / 24)), round(width / 70))
 
 
 def text_sizes(texts: Sequence[str], of_font: int) -> list[tuple[int, int]]:

@@ -76,6 +76,19 @@ def test_all_tasks_are_shown_side_by_side(demo, folder, tmp_path):
     assert frames_of(tmp_path / "out" / "c_all.mp4")[0].shape == (SIZE[0], 3 * SIZE[1], 3)
 
 
+def test_an_overlay_has_the_size_of_its_image(demo, folder, tmp_path, capsys):
+    run(demo, [folder / "a.png"], tmp_path / "out", "--task", "semantic")
+    assert Image.open(tmp_path / "out" / "a_semantic.png").size == SIZE[::-1]
+    assert "larger" not in capsys.readouterr().out
+
+
+def test_a_line_says_that_overlays_are_larger_than_their_images(demo, folder, tmp_path, capsys):
+    run(demo, [folder], tmp_path / "out", "--task", "semantic", "--enlarge", "--legend", "below")
+    width, height = Image.open(tmp_path / "out" / "a_semantic.png").size
+    sizes = f"a (semantic) has {width} x {height} pixels for an image of {SIZE[1]} x {SIZE[0]}"
+    assert width > SIZE[1] and capsys.readouterr().out.count(f"overlays are larger than their images: {sizes}") == 1
+
+
 def test_other_classes_are_left_out(demo, folder, tmp_path):
     run(demo, [folder / "a.png"], tmp_path, "--save", "json", "--classes", "class 1", "--confidence-threshold", "0.3")
     content = json.loads((tmp_path / "a.json").read_text())

@@ -61,6 +61,16 @@ def test_a_table_says_the_same_as_the_metadata_that_it_filled():
         assert metadata.get("stuff_dataset_id_to_contiguous_id") in (None, table.label_of_id), name
 
 
+@pytest.mark.parametrize(
+    "name", ["ade20k_sem_seg_train", "cityscapes_fine_sem_seg_val", "cityscapes_fine_instance_seg_val"]
+)
+def test_a_set_without_colors_has_those_of_its_panoptic_set(name: str):
+    table = class_table(name)
+    panoptic = class_table(name.split("_sem")[0].split("_inst")[0] + "_panoptic_val")
+    color_of = dict(zip(panoptic.names, panoptic.colors, strict=True))
+    assert table.colors == tuple(color_of[one] for one in table.names) and None not in table.colors
+
+
 def test_every_set_of_detectron2_that_names_classes_has_a_table():
     for name in DatasetCatalog.list():
         metadata = MetadataCatalog.get(name)

@@ -29,6 +29,12 @@ from mask2former_ext.data.sets.shapes import CATEGORIES as SHAPES_CATEGORIES
 
 # Detectron2 gives all sets of Cityscapes the names of the 8 things and of the 19 classes. These hold the things alone.
 _CITYSCAPES_THINGS = "cityscapes_fine_instance_seg_"
+# Of these Detectron2 knows no colors; the publication's panoptic set has them, by the same names.
+_COLORED_LIKE = {
+    "ade20k_sem_seg_": "ade20k_panoptic_val",
+    "cityscapes_fine_instance_seg_": "cityscapes_fine_panoptic_val",
+    "cityscapes_fine_sem_seg_": "cityscapes_fine_panoptic_val",
+}
 _BUILTIN_PREFIXES = (
     "coco_2014_",
     "coco_2017_",
@@ -87,7 +93,15 @@ def register_shapes(root: str) -> None:
 def class_table(dataset_name: str) -> ClassTable | None:
     """The classes of a data set as its records number them; None if it is not registered or names no class."""
     unnumbered = "things" if dataset_name.startswith(_CITYSCAPES_THINGS) else "stuff"
-    return from_metadata(MetadataCatalog.get(dataset_name), unnumbered=unnumbered)
+    table = from_metadata(MetadataCatalog.get(dataset_name), unnumbered=unnumbered)
+    if table is None or table.colors:
+        return table
+    for prefix, panoptic in _COLORED_LIKE.items():
+        known = from_metadata(MetadataCatalog.get(panoptic)) if dataset_name.startswith(prefix) else None
+        if known is not None and known.colors:
+            color_of = dict(zip(known.names, known.colors, strict=True))
+            return replace(table, colors=tuple(color_of.get(name) for name in table.names))
+    return table
 
 
 def require_class_table(dataset_name: str) -> ClassTable:

@@ -21,6 +21,8 @@ Box = tuple[float, float, float, float]
 _SHARE_REPEATED = 0.04
 # Of a name's ground, the shares that may lie on what shall not be hidden: gladly, and where no better place is free.
 _HIDES_LITTLE, _HIDES_MOST = 0.25, 0.6
+# A text that is this much wider than its segment lies beside it.
+_WIDER = 1.5
 
 
 def worth_naming(
@@ -61,41 +63,43 @@ def label_centers(
     A text lies around the pixel of its segment that is farthest from the segment's edge. That pixel lies inside a bent
     mask, as the center of mass may not. Where another text lies there, it is the farthest free one, else a place near
     it. A segment that the text would hide gets it above, below or beside itself. Where no place is free, texts overlap.
-    With `keep` (H, W), pixels that no text may hide but that of their own segment, such a text has no place: NaN.
+    `keep` (H, W) are pixels that texts should leave to be seen. With it a segment of such pixels that is much narrower
+    than its text has it beside itself, too; and a text that would lie on another or hide too much has no place: NaN.
     """
     step = max(1, min(index_map.shape) // _SHORT_SIDE)
     coarse = np.ascontiguousarray(index_map[::step, ::step])
     kept = None if keep is None else keep[::step, ::step]
     room = _distance_to_edge(coarse)
     height, width = index_map.shape
-    centers = np.zeros((len(boxes), 2))
+    centers = np.full((len(boxes), 2), np.nan)
     taken: list[tuple[Point, tuple[float, float]]] = []
     for i in sorted(range(len(boxes)), key=lambda i: _area(boxes[i])):  # the larger, the more places it has
-        size = sizes[i]
-        hidden = _would_hide(boxes[i], size)
-        inside = None if hidden else _free_inside(coarse, room, i, boxes[i], size, taken, step)
-        if inside is not None and kept is not None:
-            inside = None if _hidden_share(kept & (coarse != i + 1), inside, size, step) > _HIDES_LITTLE else inside
-        if inside is None:
-            near, far = _around(boxes[i] if hidden else _middle(coarse, room, i, boxes[i], step), size)
-            candidates = [_in_frame(point, size, width, height) for point in (near + far if kept is None else near)]
-            free = [point for point in candidates if not any(_overlap(point, size, *other) for other in taken)]
-            inside = next(iter(free), candidates[0]) if kept is None else _hiding_least(free, kept, size, step)
-        if inside is None:
-            centers[i] = np.nan
-            continue
-        centers[i] = inside
-        taken.append((inside, size))
+        size, box = sizes[i], boxes[i]
+        hidden = _would_hide(box, size)
+        inside = None if hidden else _free_inside(coarse, room, i, box, size, taken, step)
+        is_narrow = size[0] > _WIDER * (box[2] - box[0])
+        beside = hidden or (is_narrow and kept is not None and bool(kept[coarse == i + 1].any()))
+        near, far = _around(box if beside else _middle(coarse, room, i, box, step), size)
+        around = [_in_frame(point, size, width, height) for point in (near + far if kept is None else near)]
+        free = [point for point in around if not any(_overlap(point, size, *other) for other in taken)]
+        if kept is None:
+            place = inside or next(iter(free), around[0])
+        else:
+            options = [(_hidden_share(kept, point, size, step), point) for point in free]
+            if inside is not None:
+                share = _hidden_share(kept & (coarse != i + 1), inside, size, step)
+                options.insert(len(options) if beside else 0, (share, inside))
+            place = _hiding_least(options)
+        if place is not None:
+            centers[i] = place
+            taken.append((place, size))
     return centers
 
 
-def _hiding_least(
-    points: Sequence[Point], kept: NDArray[np.bool_], size: tuple[float, float], step: int
-) -> Point | None:
-    """The first point at which a text hides little of what is `kept` (h, w), else that at which it hides least."""
-    shares = [_hidden_share(kept, point, size, step) for point in points]
-    best = min(range(len(points)), key=lambda place: max(shares[place], _HIDES_LITTLE), default=None)
-    return None if best is None or shares[best] > _HIDES_MOST else points[best]
+def _hiding_least(options: Sequence[tuple[float, Point]]) -> Point | None:
+    """Of (share hidden, place) the first place that hides little, else that which hides least; None: all hide much."""
+    share, place = min(options, key=lambda option: max(option[0], _HIDES_LITTLE), default=(1.0, None))
+    return None if share > _HIDES_MOST else place
 
 
 def _hidden_share(kept: NDArray[np.bool_], point: Point, size: tuple[float, float], step: int) -> float:

@@ -39,6 +39,15 @@ def test_a_name_goes_where_it_hides_no_thing():
     assert (x, y) == (102, 59)  # below: 54 + 10 / 2
 
 
+def test_a_thing_narrower_than_its_name_has_it_above_itself():
+    index_map = np.zeros((100, 200), dtype=np.uint8)
+    index_map[30:90, 100:112] = 1
+    ((x, y),) = label_centers(index_map, [(100, 30, 112, 90)], [(40, 10)], index_map > 0)
+    assert (x, y) == (106, 25)  # 30 - 10 / 2
+    ((x, y),) = label_centers(index_map, [(100, 30, 112, 90)], [(40, 10)])
+    assert 100 <= x < 112 and 30 <= y < 90
+
+
 def test_a_name_without_a_free_place_is_left_out():
     index_map = np.zeros((100, 200), dtype=np.uint8)
     index_map[50:54, 100:104] = 1

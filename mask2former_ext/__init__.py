@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mask2former_ext.moved import MOVED, keep_old_names
+from mask2former_ext.needed import tell_without_detectron2
 from mask2former_ext.on_demand import names_on_demand
 
 if TYPE_CHECKING:
@@ -35,5 +36,6 @@ _HOME_OF = {
     **{room: room for room in (*_ROOMS, *MOVED)},
 }
 
+tell_without_detectron2()
 keep_old_names()
 __getattr__, __dir__ = names_on_demand(__name__, _HOME_OF)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mask2former_ext import __version__
+from mask2former_ext.needed import has_detectron2
 
 PROG = "mask2former-ext"
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(word, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         parser.error(f"there is no command {word!r}; {hint}")
-    if word != "env" and importlib.util.find_spec("detectron2") is None:
+    if word != "env" and not has_detectron2():
         print(f"{prog}: error: this needs Detectron2", file=sys.stderr)  # the import of the package has said more
         return 2
     command = COMMANDS[word]

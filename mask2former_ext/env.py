@@ -10,8 +10,9 @@ import platform
 import sys
 from collections.abc import Iterable, Sequence
 
-import detectron2
 import torch
+
+from mask2former_ext.needed import has_detectron2
 
 _DISTRIBUTIONS = (
     "mask2former_ext torch torchvision numpy Pillow scipy opencv-python-headless pycocotools fvcore iopath yacs timm "
@@ -20,7 +21,11 @@ _DISTRIBUTIONS = (
 
 
 def detectron2_provider() -> str:
-    """Which Detectron2 is in use, in a few words: "embedded 0.6+embedded" or "real 0.6 at commit 02b5c4e"."""
+    """Which Detectron2 is in use, in a few words: "embedded 0.6+embedded", "real 0.6 at commit 02b5c4e" or "none"."""
+    if not has_detectron2():
+        return "none"
+    import detectron2  # which is asked for first, so that the report can be written without one
+
     version = detectron2.__version__
     if getattr(detectron2, "__embedded__", False):
         return f"embedded {version}"

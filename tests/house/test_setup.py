@@ -11,10 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import detectron2
 import pytest
 
 import mask2former_ext
-from mask2former_ext import env
+from mask2former_ext import env, needed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,7 +226,7 @@ def test_a_further_extra_is_added_to_those_set_up_before(checkout, monkeypatch):
 
 
 def test_setup_py_imports_only_setuptools():
-    assert imported_modules(ROOT / "setup.py") == {"setuptools"}
+    assert imported_modules(ROOT / "setup.py") - sys.stdlib_module_names == {"setuptools"}
 
 
 def test_bootstrap_needs_only_the_standard_library():
@@ -291,7 +292,13 @@ def test_the_bug_report_names_versions_detectron2_devices_and_kernels():
         assert re.search(rf"^\s*{heading}", done.stdout, re.MULTILINE), heading
 
 
+def test_both_distributions_name_one_way_to_the_real_detectron2():
+    left_out = ast.parse((ROOT / "embedded/detectron2/_left_out.py").read_text())
+    (line,) = [n for n in left_out.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "INSTALL_LINE"]
+    assert f"`{ast.literal_eval(line.value)}`" in needed.WAYS_TO_DETECTRON2
+
+
 def test_the_real_detectron2_is_told_from_the_embedded_one(monkeypatch):
-    monkeypatch.setattr(env.detectron2, "__embedded__", False, raising=False)
+    monkeypatch.setattr(detectron2, "__embedded__", False, raising=False)
     monkeypatch.setattr(env, "_installed_commit", lambda _: "02b5c4e295e9")
-    assert env.detectron2_provider() == f"real {env.detectron2.__version__} at commit 02b5c4e"
+    assert env.detectron2_provider() == f"real {detectron2.__version__} at commit 02b5c4e"

@@ -10,6 +10,7 @@ import pytest
 from mask2former_ext import __version__, cli
 from mask2former_ext.commands import mistakes, train
 from mask2former_ext.config import load_config
+from mask2former_ext.needed import WAYS_TO_DETECTRON2
 from tests.places import ROOT
 
 
@@ -56,6 +57,31 @@ def test_a_mistake_ends_in_one_sentence_and_exit_code_2(capfd):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["train", "--config", "nowhere.yaml"])
     assert capfd.readouterr().err.startswith("mask2former-ext train: error: nowhere.yaml: no such config file")
+
+
+WITHOUT_DETECTRON2 = "import sys; sys.modules['detectron2'] = None; "
+
+
+def said_without_detectron2(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", WITHOUT_DETECTRON2 + code], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_without_detectron2_the_import_says_in_a_line_how_to_get_one():
+    done = said_without_detectron2("import mask2former_ext")
+    assert (done.returncode, done.stderr) == (0, f"{WAYS_TO_DETECTRON2}\n")
+    assert "pip install mask2former-ext-embedded-detectron2" in done.stderr and "git+https" in done.stderr
+
+
+def test_without_detectron2_env_still_reports():
+    done = said_without_detectron2("from mask2former_ext.cli import main; sys.exit(main(['env']))")
+    assert done.returncode == 0 and done.stderr == f"{WAYS_TO_DETECTRON2}\n"
+    assert "\n  Detectron2               none\n" in done.stdout
+
+
+def test_without_detectron2_the_other_commands_stop_with_exit_code_2():
+    done = said_without_detectron2("from mask2former_ext.cli import main; sys.exit(main(['train']))")
+    expected = f"{WAYS_TO_DETECTRON2}\nmask2former-ext train: error: this needs Detectron2\n"
+    assert (done.returncode, done.stderr) == (2, expected)
 
 
 def error_of(work) -> Exception:

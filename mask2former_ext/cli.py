@@ -27,9 +27,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("train a model", "commands.train"),
     "eval": Command("score a trained model on a data set", "commands.train", ("--eval-only",)),
-    "predict": Command("segment pictures, folders of them and videos", "commands.segment"),
+    "predict": Command("segment pictures, folders of them and videos", "commands.segment", ("--published",)),
     "video": Command("segment videos or a camera", "commands.segment"),
     "web": Command("serve the web page for trained models", "web.app"),
+    "models": Command("list the published models that can be named", "commands.models"),
     "convert": Command("turn a weight file into safetensors, and say what fits a model", "commands.convert"),
     "env": Command("say what a bug report needs to know of this machine", "env"),
 }

@@ -1,7 +1,9 @@
 """Segment images and videos with a trained model: pictures, videos, label files and json out. Needs no display.
 
 photo.jpg folder/ 'more/*.png' clip.mp4 --config F --weights W --output DIR
-photo.jpg --output DIR                                    the small model that `make demo` trained
+photo.jpg --output DIR                                    the small model that `make demo` trained, or for
+                                                          `mask2former-ext predict` a published one that knows COCO
+photo.jpg --model NAME                                    of `mask2former-ext models`, or a Hugging Face folder
 --webcam --config F --weights W --output DIR              until Ctrl-C
 
 In DIR, of an image NAME: NAME_TASK.png (--save overlay), NAME_TASK_labels.png (--save labels), NAME.json (--save json);
@@ -28,12 +30,13 @@ from typing import Any, get_args
 from PIL import Image
 from tqdm import tqdm
 
-from mask2former_ext.commands.trained_model import configure, demo_model_notice, free_name
+from mask2former_ext.commands.trained_model import ask, configure, demo_model_notice, free_name
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.contract import TASKS, contract_of
 from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.folders import open_folder
 from mask2former_ext.inference.drawing import Legend
+from mask2former_ext.inference.prediction import summary
 from mask2former_ext.inference.predictor import Predictor
 from mask2former_ext.inference.saving import KINDS, ImageSaver, SaveOptions, VideoSaver
 from mask2former_ext.inference.segmentation import check_classes
@@ -47,18 +50,14 @@ from mask2former_ext.inference.video import (
     resized,
     segment_frames,
 )
+from mask2former_ext.interop.published import DEFAULT_MODEL
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def parse_args(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        *("--config-file", "--config"),
-        metavar="F",
-        help="our yaml, an upstream yaml or dump (default: the model that `make demo` trained)",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="the same as --opts MODEL.WEIGHTS FILE")
+    _add_model_options(parser)
     add_import_option(parser)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, videos, folders, globs in quotes")
     parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="the same as PATH without it")
@@ -101,10 +100,25 @@ def parse_args(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.input = [*args.paths, *args.input]
+    if args.published and args.config_file is None and args.model is None:
+        args.model = DEFAULT_MODEL
     if args.weights is not None:
         args.opts = ["MODEL.WEIGHTS", args.weights, *args.opts]
     _check(parser, args)
     return args
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        *("--config-file", "--config"),
+        metavar="F",
+        help="our yaml, an upstream yaml or dump (default: see above)",
+    )
+    which.add_argument("--model", metavar="NAME", help="a published model by its name, or a Hugging Face folder")
+    parser.add_argument("--yes", action="store_true", help="download a published model without asking")
+    parser.add_argument("--published", action="store_true", help=argparse.SUPPRESS)  # the default is a published model
+    parser.add_argument("--weights", metavar="FILE", help="the same as --opts MODEL.WEIGHTS FILE")
 
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -127,8 +141,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "demo.py") -> int:
     try:
         open_folder(output, "--output")
         import_own_files(args.imports)
-        cfg = configure(args.config_file, args.opts, task=args.task, device=args.device)
-        if args.config_file is None:
+        agree = (lambda _: True) if args.yes else ask
+        options = {"model": args.model, "agree": agree, "task": args.task, "device": args.device}
+        cfg = configure(args.config_file, args.opts, **options)
+        if args.config_file is None and args.model is None:
             print(demo_model_notice())
         predictor = Predictor(cfg)
         job = Job(args, predictor, save_options(args, cfg, predictor.classes), output, failures)
@@ -205,7 +221,9 @@ class Job:
 
             def save(item: tuple[str, Any], result: dict) -> None:
                 path, image = item
-                saver.save(self.predictor.shown(image), result, free_name(Path(path).stem, self.names), path)
+                name = free_name(Path(path).stem, self.names)
+                for task, found in saver.save(self.predictor.shown(image), result, name, path).items():
+                    tqdm.write(f"{path}: {task} {summary(found)}")
 
             predict = lambda group: self._predict([image for _, image in group])  # noqa: E731
             count = read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]

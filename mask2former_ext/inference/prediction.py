@@ -117,7 +117,7 @@ class Prediction(dict[str, Any]):
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
         lines = [f"Prediction of an image of {height} x {width} pixels (height x width)"]
-        lines += [f"  {task}: {_summary(segmentation)}" for task, segmentation in self.found().items()]
+        lines += [f"  {task}: {summary(segmentation)}" for task, segmentation in self.found().items()]
         return "\n".join(lines)
 
     def _repr_png_(self) -> bytes:
@@ -127,7 +127,7 @@ class Prediction(dict[str, Any]):
         return file.getvalue()
 
 
-def _summary(segmentation: Segmentation) -> str:
+def summary(segmentation: Segmentation) -> str:
     """Number of segments and the names of the largest or best, e.g. "2: dog 0.91, cat 0.80"."""
     segments = list(segmentation.segments)
     if segmentation.task == "semantic":

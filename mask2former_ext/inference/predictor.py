@@ -22,6 +22,7 @@ from mask2former_ext.contract import Contract, Request, classes_of, contract_of
 from mask2former_ext.data import prepare_data
 from mask2former_ext.data.channels import apply_by_channel, as_gray, file_order, in_model_order, shown
 from mask2former_ext.inference.images import Image, as_array
+from mask2former_ext.inference.model_source import config_of
 from mask2former_ext.inference.prediction import Prediction
 from mask2former_ext.inference.runs import run_config
 from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
@@ -29,9 +30,11 @@ from mask2former_ext.interop.weights import WeightFile, fitted_to, load_weights
 logger = logging.getLogger(__name__)
 
 
-def load_model(cfg: CfgNode) -> nn.Module:
+def load_model(cfg: CfgNode | str | Path) -> nn.Module:
     """The model of `cfg` in eval mode, with MODEL.WEIGHTS loaded if that is not empty.
 
+    `cfg` may also be what `model_source.config_of` takes: the name of a published model, which is downloaded once, or
+    the path of a Hugging Face folder or of a yaml.
     It lies on MODEL.DEVICE, or with a warning on the CPU where that asks for a GPU and there is none.
 
     Raises ValueError if the weights do not fit (see `interop.weights.load_weights`) or a value cannot work.
@@ -39,9 +42,9 @@ def load_model(cfg: CfgNode) -> nn.Module:
     return _load(*_prepared(cfg))
 
 
-def _prepared(cfg: CfgNode) -> tuple[CfgNode, WeightFile]:
+def _prepared(cfg: CfgNode | str | Path) -> tuple[CfgNode, WeightFile]:
     """A copy that says on which device and of which classes the model is, and its weights. Needs no data."""
-    cfg = cfg.clone()
+    cfg = cfg.clone() if isinstance(cfg, CfgNode) else config_of(cfg)
     cfg.defrost()
     check_model(cfg)
     use_available_device(cfg)
@@ -76,8 +79,10 @@ class Predictor:
     `classes` (`classes.ClassTable`) holds the names and the data set's colors of the classes; None: nobody named them.
     """
 
-    def __init__(self, cfg: CfgNode):
+    def __init__(self, cfg: CfgNode | str | Path):
+        """cfg: as `load_model` takes it."""
         self.cfg, weights = _prepared(cfg)
+        cfg = self.cfg
         self.model = _load(self.cfg, weights)
         self.channels = file_order(cfg.INPUT.FORMAT)  # of the images that it takes; L also takes RGB
         self.tasks = contract_of(cfg).answered_tasks(cfg)

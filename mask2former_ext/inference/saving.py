@@ -62,8 +62,8 @@ class ImageSaver:
         self.notes: list[str] = []
         self._coco = CocoFile(output / "coco.json", table) if "coco" in options.save else None
 
-    def save(self, image: Image, result: dict, name: str, file_name: str) -> None:
-        """An image of the file `file_name` and the model's result for it, under `name`."""
+    def save(self, image: Image, result: dict, name: str, file_name: str) -> dict[str, Segmentation]:
+        """Save what the model says of the image of the file `file_name` under `name`; returns it by task."""
         options = self.options
         by_task = options.segmentations_of(result, self.table)
         if "overlay" in options.save:
@@ -77,6 +77,7 @@ class ImageSaver:
             (self.output / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
         if self._coco is not None:
             self._coco.add(file_name, by_task)
+        return by_task
 
     def _save_overlays(self, image: Image, by_task: dict[str, Segmentation], name: str) -> None:
         given = self.options

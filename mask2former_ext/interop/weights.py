@@ -75,7 +75,7 @@ def _read(path: str) -> Any:
     except OSError as error:
         raise OSError(f"weights {path} cannot be fetched: {error}") from error
     if os.path.isdir(local_path):
-        raise ValueError(f"weights {path}: a folder, but not of a Hugging Face model that can be converted")
+        raise ValueError(f"weights {path}: a folder, but not of a Hugging Face model")
     if not os.path.exists(local_path):
         raise FileNotFoundError(f"weights {path}: no such file")
     return read_file(local_path)

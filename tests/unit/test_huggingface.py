@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from detectron2.modeling import build_model
+from safetensors.torch import save_file
 
 import mask2former_ext.models  # noqa: F401  # registers the architectures
 from mask2former_ext.config import load_config
@@ -154,6 +155,29 @@ def test_names_in_memory_and_on_disk_convert_alike(pair):
     assert all(torch.equal(in_memory[name], tensor) for name, tensor in on_disk.items())
 
 
+def test_pytorch_model_bin_is_read_where_there_are_no_safetensors(tmp_path, pair):
+    model, folder = pair
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    model.config.save_pretrained(tmp_path)
+    expected, found = huggingface.read_folder(folder), huggingface.read_folder(str(tmp_path))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_another_safetensors_file_beside_the_model_is_not_read(tmp_path):
+    random_mask2former("swin").save_pretrained(tmp_path)
+    expected = huggingface.read_folder(str(tmp_path))
+    save_file({"class_predictor.bias": torch.full((8,), 9.0)}, tmp_path / "other.safetensors")
+    found = huggingface.read_folder(str(tmp_path))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_parts_that_an_index_lists_are_read(tmp_path, pair):
+    model, folder = pair
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    assert huggingface.read_folder(str(tmp_path)).keys() == huggingface.read_folder(folder).keys()
+
+
 def test_the_configuration_counts_classes_and_layers_truly(tmp_path):
     random_mask2former("swin").save_pretrained(tmp_path)
     model = load_config(str(tmp_path)).MODEL
@@ -198,7 +222,7 @@ def test_a_backbone_that_cannot_be_converted_is_named(tmp_path, model, backbone)
 
 def test_a_folder_without_weights_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mask2former"}')
-    with pytest.raises(ValueError, match=r"no \*\.safetensors"):
+    with pytest.raises(ValueError, match=r"neither model\.safetensors nor pytorch_model\.bin is beside config\.json"):
         huggingface.read_folder(str(tmp_path))
 
 

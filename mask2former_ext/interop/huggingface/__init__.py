@@ -1,6 +1,6 @@
 """Models of Hugging Face transformers, read as models of this package.
 
-A folder that `save_pretrained` wrote (config.json, *.safetensors, perhaps preprocessor_config.json) serves as
+A folder that `save_pretrained` wrote (config.json, model.safetensors, perhaps preprocessor_config.json) serves as
 MODEL.WEIGHTS and as the path of `load_config`. Nothing here needs transformers itself. A further model is a further
 module and a line in `CONVERSIONS`.
 """
@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.interop.config_keys import as_tree
 from mask2former_ext.interop.huggingface import mask2former, maskformer, oneformer
 from mask2former_ext.interop.huggingface.conversion import Conversion
+from mask2former_ext.safe_reading.weight_files import read_file, tensors_of
 
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"  # what `save_pretrained` calls a model's tensors
 _CONFIG_FILE = "config.json"
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 
@@ -33,20 +34,42 @@ CONVERSIONS: dict[str, Conversion] = {
 
 
 def is_folder(path: str) -> bool:
-    """Whether `path` is a folder that holds a Hugging Face model that can be converted."""
+    """Whether `path` is a folder of a Hugging Face model, whether or not it can be converted."""
     file = Path(path) / _CONFIG_FILE
-    return file.is_file() and _read_json(file).get("model_type") in CONVERSIONS
+    return file.is_file() and "model_type" in _read_json(file)
+
+
+def architecture_of(path: str) -> str:
+    """Our MODEL.META_ARCHITECTURE for the folder. Raises ValueError, naming both, for one that cannot be converted."""
+    return _conversion(path).architecture
+
+
+def _conversion(path: str) -> Conversion:
+    kind = _read_json(Path(path) / _CONFIG_FILE).get("model_type")
+    if kind not in CONVERSIONS:
+        raise ValueError(f"{path}: holds a model of type {kind!r}; {', '.join(CONVERSIONS)} can be converted")
+    return CONVERSIONS[kind]
 
 
 def read_folder(path: str) -> dict[str, Tensor]:
-    """All tensors of the folder's safetensors files, under this package's names."""
-    files = sorted(Path(path).glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{path}: no *.safetensors file beside {_CONFIG_FILE}")
-    state: dict[str, Tensor] = {}
-    for file in files:
-        state.update(load_file(file))
-    return convert_state_dict(state, _read_json(Path(path) / _CONFIG_FILE)["model_type"])
+    """All tensors of the folder under this package's names; nothing that a file says is executed.
+
+    They stand in model.safetensors, else in pytorch_model.bin, or in the parts that the index of one of them lists.
+    """
+    conversion, state = _conversion(path), dict[str, Tensor]()
+    for file in _weight_files(Path(path)):
+        state.update(tensors_of(read_file(str(file)), str(file)))
+    return conversion.state_dict(state)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for name in (SAFETENSORS, PICKLE):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
+            return [folder / part for part in sorted(set(_read_json(index)["weight_map"].values()))]
+    raise ValueError(f"{folder}: neither {SAFETENSORS} nor {PICKLE} is beside {_CONFIG_FILE}")
 
 
 def convert_state_dict(state: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
@@ -61,7 +84,7 @@ def read_config(path: str) -> dict[str, Any]:
     switches it on, together with a data set in DATASETS that says it.
     """
     config = _read_json(Path(path) / _CONFIG_FILE)
-    conversion = CONVERSIONS[config["model_type"]]
+    conversion = _conversion(path)
     preprocessor = Path(path) / _PREPROCESSOR_FILE
     names = _class_names(config)
     pairs = {

@@ -29,8 +29,8 @@ def configure(
 ) -> CfgNode:
     """The configuration of a trained model, answering `task` ("all": each that it can; None: those switched on) on
     `device` (None: the configuration's). That of a run needs no weights beside it: see `inference.runs`. `model` names
-    one in the place of a `config_file`, and `agree` is asked before it is downloaded (`model_source.config_of`); without
-    both the model of `make demo` is meant.
+    one in the place of a `config_file`, and `agree` is asked before it is downloaded (`model_source.config_of`);
+    without both the model of `make demo` is meant.
 
     Raises ValueError if no weights are named or the model does not answer the task.
     """

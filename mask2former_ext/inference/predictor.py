@@ -34,7 +34,7 @@ def load_model(cfg: CfgNode | str | Path) -> nn.Module:
     """The model of `cfg` in eval mode, with MODEL.WEIGHTS loaded if that is not empty.
 
     `cfg` may also be what `model_source.config_of` takes: the name of a published model, which is downloaded once, or
-    the path of a Hugging Face folder or of a yaml.
+    the path of a yaml or of the folder of a run or of a Hugging Face model.
     It lies on MODEL.DEVICE, or with a warning on the CPU where that asks for a GPU and there is none.
 
     Raises ValueError if the weights do not fit (see `interop.weights.load_weights`) or a value cannot work.

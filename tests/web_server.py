@@ -43,6 +43,19 @@ class StandInPredictor:
         return result_of_halves(image.shape[:2], (task,), threshold, is_covered=self.is_covered)
 
 
+class WaitingPredictor(StandInPredictor):
+    """Answers when it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_called, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, image: Any, **question: Any) -> Any:
+        self.was_called.set()
+        self.go_on.wait()
+        return super().__call__(image, **question)
+
+
 def picture(file_format: str = "PNG", mode: str = "RGB", size: tuple[int, int] = SIZE, **options: Any) -> bytes:
     """A file with a dark left and a light right half."""
     height, width = size

@@ -1,4 +1,4 @@
-"""Answer the requests of the web page, without the page: a file's bytes in, what viewer.js shows out.
+"""Answer the requests of the web page, without the page: a file's bytes in, what page/viewer.js shows out.
 
 Nothing is written to disk and nothing is kept. A mistake of the person comes back as a message.
 """
@@ -10,7 +10,8 @@ import io
 import json
 import time
 import zlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Generator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,6 +31,9 @@ from mask2former_ext.web.limits import Limits, RefusedError
 
 JPEG_QUALITY = 92
 LONGEST_NAME = 80
+COMMON_PICTURES = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC")  # that a message may name
+LONGEST_TICKET = 64  # characters of the random text by which the page names a question of its own
+MOST_STOPPED = 1000  # tickets of stopped questions that are remembered; the oldest is forgotten first
 WIDTH_ON_SCREEN = 800  # px that the picture has about on a desktop; how much room a name needs follows from it
 
 
@@ -49,6 +53,7 @@ class Answerer:
 
     def __init__(self, predictors: Mapping[str, Predictor], limits: Limits):
         self.predictors, self.limits = dict(predictors), limits
+        self._stopped: deque[str] = deque(maxlen=MOST_STOPPED)
 
     def tasks(self, model: str) -> list[str]:
         """The tasks that the model answers."""
@@ -63,24 +68,47 @@ class Answerer:
         cfg = self.predictors[model].cfg
         return contract_of(cfg).default_threshold(task, cfg)
 
-    def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> dict[str, Any]:
-        """What viewer.js shows: `message` and `error`, and of a file that could be read its segments.
+    def stop(self, ticket: Any) -> None:
+        """End the question that came with this ticket: before it begins, or at its next frame."""
+        if isinstance(ticket, str) and 0 < len(ticket) <= LONGEST_TICKET:
+            self._stopped.append(ticket)
 
-        upload: {"name": str, "data": base64}, or None before there is one. The page offers only valid values for
-        the other three; a request can hold anything.
+    def answer(self, upload: Any, model: Any, task: Any, threshold: Any) -> Generator[dict[str, Any], None, None]:
+        """What viewer.js shows, one after the other: how far the work is (`working`), and last the answer.
+
+        The answer holds `message` and `error`, and of a file that could be read its segments; of a question that
+        was stopped `stopped` alone. Each repeats the question's `ticket`, if it has one.
+        upload: {"name": str, "data": base64, "ticket": str}, or None before there is one. The page offers only valid
+        values for the other three; a request can hold anything.
         """
         if upload is None:
-            return {"error": False, "message": ""}
+            yield {"error": False, "message": ""}
+            return
+        ticket = upload.get("ticket") if isinstance(upload, dict) else None
+        mark = {"ticket": ticket} if isinstance(ticket, str) and len(ticket) <= LONGEST_TICKET else {}
+        steps = self._steps(upload, model, task, threshold)
         try:
-            self._check(model, task, threshold)
-            name, data = self._received(upload)
-            if is_video(data):
-                clip = segment_clip(name, data, self.predictors[model], task, threshold, self.limits)
-                return clip_answer(name, task, clip)
-            image = self._image(NamedBytes(data, name))
+            while mark.get("ticket") not in self._stopped:
+                yield {**next(steps), **mark}
+            yield {"stopped": True, **mark}
+        except StopIteration:
+            pass
         except (RefusedError, BrokenImageError) as error:
-            return {"error": True, "message": f"{error}."}
-        predictor, start = self.predictors[model], time.perf_counter()
+            yield {"error": True, "message": f"{error}.", **mark}
+        finally:
+            steps.close()
+
+    def _steps(self, upload: Any, model: Any, task: Any, threshold: Any) -> Generator[dict[str, Any], None, None]:
+        yield {"working": True}
+        self._check(model, task, threshold)
+        name, data = self._received(upload)
+        predictor = self.predictors[model]
+        if is_video(data):
+            clip = yield from segment_clip(name, data, predictor, task, threshold, self.limits)
+            yield clip_answer(name, task, clip)
+            return
+        image = self._image(NamedBytes(data, name))
+        start = time.perf_counter()
         result = predictor(image, task=task, threshold=threshold)
         seconds = time.perf_counter() - start
         segmentation = segmentations(result, predictor.classes, threshold=threshold, tasks=[task])[task]
@@ -88,7 +116,9 @@ class Answerer:
         count = f"{len(segmentation.segments)} segment" + "s" * (len(segmentation.segments) != 1)
         message = f"{name}, {width} x {height}: {count} ({task}) in {seconds:.2f} s."
         files = downloads(name, segmentation)
-        return {"error": False, "message": message, **shown(image, segmentation), "files": files}
+        picture_name = f"{PurePosixPath(name).stem}_{task}.png"
+        shows = {**shown(image, segmentation), "files": files, "picture_name": picture_name}
+        yield {"error": False, "message": message, **shows}
 
     def _check(self, model: Any, task: Any, threshold: Any) -> None:
         if not isinstance(model, str) or model not in self.predictors:
@@ -116,7 +146,7 @@ class Answerer:
             with Image.open(file) as header:
                 width, height = header.size
         except UnidentifiedImageError as error:
-            raise RefusedError(f"{file} is no picture or video that can be read") from error
+            raise RefusedError(f"{file} is no picture or video that can be read. {readable()}") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise RefusedError(f"{file} cannot be read ({error})") from error
         if width * height > self.limits.max_pixels:
@@ -125,6 +155,13 @@ class Answerer:
         file.seek(0)
         image = read_image(file, "RGB")
         return resized(image, fitted_size(image.shape[:2], self.limits.max_size))
+
+
+def readable() -> str:
+    """The formats that can be read, as a sentence without its full stop."""
+    known = Image.registered_extensions()
+    pictures = [name for name in COMMON_PICTURES if f".{name.lower()}" in known]
+    return f"Pictures can be {', '.join(pictures)}; videos MP4, MOV, MKV, WebM, AVI"
 
 
 def shown(image: NDArray[np.uint8], segmentation: Segmentation) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from mask2former_ext.commands.trained_model import configure, demo_model_notice,
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.data.channels import PLAIN
 from mask2former_ext.inference.predictor import Predictor
+from mask2former_ext.web.about import about, own_sample, scene_for, task_words
 from mask2former_ext.web.answers import Answerer
 from mask2former_ext.web.gate import Gate
 from mask2former_ext.web.limits import Limits
@@ -36,6 +37,7 @@ except ImportError as error:
     raise ImportError("the web page needs gradio: pip install 'mask2former_ext[web]'") from error
 
 PAGE = Path(__file__).parent / "page"
+VIEWER = ("viewer.js", "drawing.js", "waiting.js", "taking_home.js")  # one script in parts
 TITLE = "mask2former_ext"
 
 LIMITS = {
@@ -47,50 +49,84 @@ LIMITS = {
 }
 
 
-def build_page(answerer: Answerer) -> gr.Blocks:
-    """The page: the request on the left, the answer on the right (below it on a phone)."""
+def build_page(answerer: Answerer, sample: dict[str, str] | None = None) -> gr.Blocks:
+    """The page: the request on the left, the answer on the right (below it on a phone).
+
+    sample: the picture that it offers to try, in the form of `about.own_sample`; None: one that the model knows.
+    """
     models, limits = list(answerer.predictors), answerer.limits
-    tasks = answerer.tasks(models[0])
     taken = f"At most {limits.max_bytes / 1e6:g} MB; of a video {limits.max_seconds:g} seconds."
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    told = {name: about(predictor) for name, predictor in answerer.predictors.items()}
+    samples = {name: sample or scene_for(predictor) for name, predictor in answerer.predictors.items()}
+    tasks = answerer.tasks(models[0])
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"# {TITLE}\nDrop a picture and see what the model finds in it. {taken} Nothing is kept.")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 picker = _part("picker", max_bytes=limits.max_bytes)
                 model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
-                task = gr.Radio(tasks, value=tasks[-1], label="Task")
-                start = answerer.default_threshold(models[0], tasks[-1])
-                threshold = gr.Slider(0, 1, start, step=0.01, label="Confidence threshold")
-            with gr.Column(scale=2, min_width=300):
-                viewer = _part("viewer")
+                facts = _part("about", value={"name": models[0], **told[models[0]]})
+                task = gr.Radio(value=tasks[-1], label="Task", elem_id="task", **_tasks(tasks))
+                start = _threshold(answerer, models[0], tasks[-1])
+                threshold = gr.Slider(0, 1, step=0.01, label="Confidence threshold", **start)
+            with gr.Column(scale=3, min_width=300):
+                viewer = _part("viewer", scripts=VIEWER, samples=samples, first=models[0])
 
-        def offer(model: str, task: str) -> tuple[Any, float]:
-            """The tasks of this model, and the threshold that the task begins with."""
+        def offer(model: str, task: str) -> tuple[Any, Any, Any]:
+            """The tasks of this model, the threshold that the task begins with, and what the model is."""
             tasks = answerer.tasks(model)
             task = task if task in tasks else tasks[-1]
-            return gr.Radio(tasks, value=task), answerer.default_threshold(model, task)
+            slider = gr.Slider(**_threshold(answerer, model, task))
+            return gr.Radio(value=task, **_tasks(tasks)), slider, {"name": model, **told[model]}
 
-        unlisted: dict[str, Any] = {"api_visibility": "private"}
-        question = {"fn": answerer.answer, "inputs": [picker, model, task, threshold], "outputs": viewer, **unlisted}
-        question |= {"concurrency_id": "model", "concurrency_limit": 1}
-        question |= {"trigger_mode": "always_last", "show_progress": "minimal"}
+        def stop(event: gr.EventData) -> None:
+            sent = event._data  # whatever the request holds; of the page, its ticket
+            answerer.stop(sent.get("ticket") if isinstance(sent, dict) else None)
+
+        unlisted: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        quick = {"concurrency_limit": None, **unlisted}
         for choice in (model, task):
-            quick = {"concurrency_limit": None, "show_progress": "hidden", **unlisted}
-            choice.input(offer, [model, task], [task, threshold], **quick).then(**question)
-        picker.submit(**question)
-        threshold.input(**question)
+            choice.input(offer, [model, task], [task, threshold, facts], **quick).then(None, js=_ask("choice"))
+        threshold.input(None, js=_ask("threshold"))
+        question = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "always_last", **unlisted}
+        inputs, code = [picker, model, task, threshold], _text("question.js")
+        asked = picker.submit(answerer.answer, inputs, viewer, js=code, **question)
+        asked.failure(None, js="() => document.dispatchEvent(new CustomEvent('page:failed'))")
+        viewer.stop(stop, **quick)
     return page
 
 
-def _part(name: str, **props: Any) -> gr.HTML:
-    """A part of the page from page/NAME.html and page/NAME.js."""
-    html, code = ((PAGE / f"{name}{suffix}").read_text(encoding="utf-8") for suffix in (".html", ".js"))
-    return gr.HTML(None, html_template=html, js_on_load=code, elem_id=name, apply_default_css=False, **props)
+def _ask(why: str) -> str:
+    """JavaScript by which page/picker.js puts its file to the model again."""
+    return f"() => document.dispatchEvent(new CustomEvent('page:again', {{ detail: '{why}' }}))"
 
 
-def build_app(answerer: Answerer, max_waiting: int) -> Gate:
+def _tasks(tasks: list[str]) -> dict[str, Any]:
+    return {"choices": tasks, "info": task_words(tasks)}
+
+
+def _threshold(answerer: Answerer, model: str, task: str) -> dict[str, Any]:
+    start = answerer.default_threshold(model, task)
+    reason = {"semantic": "each pixel gets its best class", "instance": "usual for things"}
+    why = reason.get(task, "the model's own value")
+    return {"value": start, "info": f"Lower scores are left out. {task.capitalize()} begins at {start:g}: {why}."}
+
+
+def _part(name: str, *, scripts: Sequence[str] = (), **props: Any) -> gr.HTML:
+    """A part of the page from page/NAME.html and page/NAME.js, or the `scripts`, one after the other."""
+    code = "\n".join(_text(script) for script in scripts or [f"{name}.js"])
+    value = props.pop("value", None)
+    html = _text(f"{name}.html")
+    return gr.HTML(value, html_template=html, js_on_load=code, elem_id=name, apply_default_css=False, **props)
+
+
+def _text(name: str) -> str:
+    return (PAGE / name).read_text(encoding="utf-8")
+
+
+def build_app(answerer: Answerer, max_waiting: int, sample: dict[str, str] | None = None) -> Gate:
     """What uvicorn serves: the page behind its gate."""
-    page = build_page(answerer).queue(max_size=max_waiting, api_open=False)
+    page = build_page(answerer, sample).queue(max_size=max_waiting, api_open=False)
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -123,6 +159,7 @@ def parse_args(argv: Sequence[str] | None = None, prog: str = "web.py") -> argpa
         default=[],
         help="one for each --config-file, in their order (default: those of the run that wrote it)",
     )
+    parser.add_argument("--sample", type=Path, metavar="FILE", help="the picture that the page offers to try")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the configuration's)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: all of this machine's (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
@@ -157,7 +194,7 @@ def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
     if not args.config_file:
         cfg = configure(None, args.opts, device=args.device)
         print(demo_model_notice())
-        return {"make demo": Predictor(cfg)}
+        return {"demo": Predictor(cfg)}
     predictors: dict[str, Predictor] = {}
     for config_file, weights in zip_longest(args.config_file, args.weights):
         named = [] if weights is None else ["MODEL.WEIGHTS", weights]
@@ -175,11 +212,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "web.py") -> int:
     try:
         import_own_files(args.imports)
         predictors = load_predictors(args)
+        sample = None if args.sample is None else own_sample(args.sample)
     except (ValueError, OSError, ImportError) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
     limits = Limits(**{name: getattr(args, name) for name in LIMITS})
-    app = build_app(Answerer(predictors, limits), args.max_waiting)
-    print(f"{', '.join(predictors)}: http://{args.host}:{args.port} (Ctrl-C ends it)")
+    app = build_app(Answerer(predictors, limits), args.max_waiting, sample)
+    print(f"web page: http://{args.host}:{args.port} (model: {', '.join(predictors)}; Ctrl-C ends it)")
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
     return 0

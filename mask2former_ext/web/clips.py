@@ -1,4 +1,4 @@
-"""A short video on the web page: a file's bytes in, overlay and segments as bytes out.
+"""A short video on the web page: a file's bytes in, overlay and segments as bytes out, frame by frame.
 
 PyAV reads and writes files. They lie in a folder of their own, which is removed with the request.
 """
@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mask2former_ext.inference.saving import SaveOptions, VideoSaver
-from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av, segment_frames
+from mask2former_ext.inference.threads import Behind, ahead
+from mask2former_ext.inference.video import BrokenVideoError, VideoReader, import_av
 from mask2former_ext.web.limits import Limits, RefusedError
 
 # MP4 and MOV begin with a box of one of these kinds. FFmpeg never sees other formats, such as playlists that name
 # other files.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
+_DEPTH = 4  # frames that wait for the model, and for the encoder
+
+# What page/viewer.js shows of the work: `frame`, the last one that is done, of `frames` (None: the file does not say).
+Progress = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,15 +50,20 @@ def is_video(data: bytes) -> bool:
     return data[4:8] in _BOXES or data[:4] == b"\x1aE\xdf\xa3" or (data[:4] == b"RIFF" and data[8:12] == b"AVI ")
 
 
-def segment_clip(name: str, data: bytes, predictor: Any, task: str, threshold: float, limits: Limits) -> Clip:
-    """Raises RefusedError, naming the file, if it is too long or large or cannot be read."""
+def segment_clip(
+    name: str, data: bytes, predictor: Any, task: str, threshold: float, limits: Limits
+) -> Generator[Progress, None, Clip]:
+    """The progress after each frame, and in the end the clip. Whoever closes it ends the work and removes the files.
+
+    Raises RefusedError, naming the file, if it is too long or large or cannot be read.
+    """
     assert is_video(data), f"{name} is no video"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip"
         path.write_bytes(data)
         try:
             every = _stride(name, path, limits)
-            return _segment(path, every, predictor, task, threshold, limits)
+            return (yield from _segment(path, every, predictor, task, threshold, limits))
         except (BrokenVideoError, ImportError) as error:
             raise RefusedError(str(error).replace(str(path), name)) from error
 
@@ -75,19 +88,29 @@ def _stride(name: str, path: Path, limits: Limits) -> int:
     return max(1, -(-num_frames // limits.max_frames))
 
 
-def _segment(path: Path, every: int, predictor: Any, task: str, threshold: float, limits: Limits) -> Clip:
+def _segment(
+    path: Path, every: int, predictor: Any, task: str, threshold: float, limits: Limits
+) -> Generator[Progress, None, Clip]:
     save = ("overlay", "json") + ("coco",) * (task != "semantic")
     options = SaveOptions(save=save, tasks=(task,), threshold=threshold)
-    folder = path.parent
-    with VideoReader(path, every=every, max_size=limits.max_size) as reader:
-        with VideoSaver(folder, path.name, reader, options, predictor.classes) as saver:
-            frames = itertools.islice(reader, limits.max_frames)
-            predict = lambda images: predictor(images, task=task, threshold=threshold)  # noqa: E731
-            num_frames, seconds = segment_frames(frames, predict, saver.save)
+    folder, done, seconds = path.parent, 0, 0.0
+    with (
+        VideoReader(path, every=every, max_size=limits.max_size) as reader,
+        VideoSaver(folder, path.name, reader, options, predictor.classes) as saver,
+        Behind[tuple[Any, Any]](lambda pair: saver.save(*pair), _DEPTH) as behind,
+        closing(ahead(itertools.islice(reader, limits.max_frames), _DEPTH)) as frames,
+    ):
+        expected = min(reader.num_frames, limits.max_frames) if reader.num_frames else None
+        for done, frame in enumerate(frames, start=1):
+            start = time.perf_counter()
+            (result,) = predictor([frame.image], task=task, threshold=threshold)
+            seconds += time.perf_counter() - start
+            behind.put((frame, result))
+            yield {"working": True, "frame": done, "frames": expected}
     tracks = folder / f"{path.name}_tracks.json"
     return Clip(
         size=reader.size,
-        num_frames=num_frames,
+        num_frames=done,
         every=every,
         seconds=seconds,
         notes=reader.notes,

@@ -9,14 +9,13 @@ import importlib
 import json
 import os
 import tempfile
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.web_server import StandInPredictor, picture, served, upload
+from tests.web_server import StandInPredictor, WaitingPredictor, clip, picture, served, upload
 
 pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
 MAX_BYTES = 100_000
@@ -88,19 +87,6 @@ def test_twenty_at_once_are_all_answered(address):
     assert [len(answer["output"]["data"][0]["segments"]) for answer in answers] == [2] * 20
 
 
-class WaitingPredictor(StandInPredictor):
-    """Answers when it is let go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.was_called, self.go_on = threading.Event(), threading.Event()
-
-    def __call__(self, image, **question):
-        self.was_called.set()
-        self.go_on.wait()
-        return super().__call__(image, **question)
-
-
 def test_more_than_may_wait_are_refused_and_the_rest_answered(web):
     predictor = WaitingPredictor()
     app = web.build_app(web.Answerer({"stand-in": predictor}, web.Limits()), max_waiting=1)
@@ -112,6 +98,39 @@ def test_more_than_may_wait_are_refused_and_the_rest_answered(web):
         assert first.result()["success"] and 503 in statuses
 
 
+def stop(address: str, ticket: object) -> int:
+    """The status of a stop as the page sends it when Cancel is pressed."""
+    config = json.loads(request(address, "GET", "/config")[2])
+    number = next(d["id"] for d in config["dependencies"] if d["targets"][0][1] == "stop")
+    body = {"data": [], "event_data": {"ticket": ticket}, "fn_index": number, "session_hash": uuid.uuid4().hex}
+    status = post(address, "/gradio_api/queue/join", body)[0]
+    if status == 200:
+        request(address, "GET", f"/gradio_api/queue/data?session_hash={body['session_hash']}")  # until it is done
+    return status
+
+
+def test_a_stop_ends_the_work_on_a_video(web):
+    predictor = WaitingPredictor()
+    app = web.build_app(web.Answerer({"stand-in": predictor}, web.Limits()), max_waiting=40)
+    with served(app) as address, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, address, {**upload(clip(), "way.mp4"), "ticket": "mine"})
+        predictor.was_called.wait()
+        assert stop(address, "mine") == 200
+        predictor.go_on.set()
+        assert asked.result()["output"]["data"] == [{"stopped": True, "ticket": "mine"}]
+    assert len(predictor.requests) == 1  # of ten frames
+
+
+def test_a_stop_that_names_a_file_is_refused(address):
+    assert stop(address, {"path": "/etc/passwd"}) == 400
+
+
+@pytest.mark.parametrize("ticket", [None, 3, [], {}, "x" * 10_000])
+def test_a_stop_of_no_ticket_stops_nothing(address, ticket):
+    assert stop(address, ticket) == 200
+    assert len(ask(address, {**upload(picture()), "ticket": ticket})["output"]["data"][0]["segments"]) == 2
+
+
 def test_an_answer_leaves_nothing_on_disk(address, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
@@ -121,7 +140,9 @@ def test_an_answer_leaves_nothing_on_disk(address, tmp_path, monkeypatch):
 
 def test_a_bad_file_is_answered_with_a_message_and_no_traceback(address):
     answer = ask(address, upload(b"no picture", "b.png"))
-    assert answer["output"]["data"] == [{"error": True, "message": "b.png is no picture or video that can be read."}]
+    (data,) = answer["output"]["data"]
+    assert data.keys() == {"error", "message"} and data["error"]
+    assert data["message"].startswith("b.png is no picture or video that can be read. Pictures can be JPEG, PNG, ")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:9/x"])

@@ -10,6 +10,7 @@ import struct
 import sys
 import tempfile
 import zlib
+from collections.abc import Generator, Iterable
 
 import numpy as np
 import pytest
@@ -29,7 +30,13 @@ def answerer():
 def ask(
     answerer, file: bytes | None = None, task: str = "panoptic", threshold: float = 0.3, name: str = "a.png"
 ) -> dict:
-    return answerer.answer(upload(picture() if file is None else file, name), "stand-in", task, threshold)
+    return last(answerer.answer(upload(picture() if file is None else file, name), "stand-in", task, threshold))
+
+
+def last(steps: Iterable[dict]) -> dict:
+    """The answer, after what was told of the work."""
+    *_, answer = steps
+    return answer
 
 
 def map_of(answer: dict) -> np.ndarray:
@@ -185,7 +192,7 @@ def test_a_file_that_cannot_be_used_gets_a_message_with_its_name(answerer, data,
     ],
 )
 def test_what_is_no_file_at_all_gets_a_message(answerer, sent):
-    answer = answerer.answer(sent, "stand-in", "panoptic", 0.3)
+    answer = last(answerer.answer(sent, "stand-in", "panoptic", 0.3))
     assert set(answer) == {"error", "message"} and answer["error"]
 
 
@@ -202,13 +209,20 @@ def test_what_is_no_file_at_all_gets_a_message(answerer, sent):
     ],
 )
 def test_a_question_that_the_page_does_not_offer_gets_a_message(answerer, model, task, threshold, words):
-    answer = answerer.answer(upload(picture()), model, task, threshold)
+    answer = last(answerer.answer(upload(picture()), model, task, threshold))
     assert answer["error"] and words in answer["message"]
 
 
 def test_a_refused_file_does_not_reach_the_model(answerer):
     ask(answerer, b"no picture")
     assert answerer.predictors["stand-in"].requests == []
+
+
+def test_the_message_on_a_file_that_cannot_be_read_names_formats(answerer):
+    message = ask(answerer, b"no picture")["message"]
+    assert (
+        "Pictures can be JPEG, PNG, WebP, GIF, TIFF, BMP" in message and "videos MP4, MOV, MKV, WebM, AVI." in message
+    )
 
 
 def test_without_gradio_the_page_says_how_to_install_it(monkeypatch):
@@ -254,6 +268,56 @@ def test_of_more_frames_than_the_limit_each_second_or_third_is_segmented(answere
 def test_a_video_that_cannot_be_used_gets_a_message(answerer, data, words):
     answer = ask(answerer, data(), name="way.mp4")
     assert answer["error"] and answer["message"].startswith("way.mp4") and words in answer["message"]
+
+
+def steps(answerer, ticket: object = "t") -> Generator[dict, None, None]:
+    """What is told of a video of ten frames."""
+    return answerer.answer({**upload(clip(), "way.mp4"), "ticket": ticket}, "stand-in", "panoptic", 0.3)
+
+
+def test_of_a_video_each_frame_is_told_and_then_the_answer(answerer):
+    began, *frames, answer = steps(answerer)
+    assert began == {"working": True, "ticket": "t"} and "working" not in answer and answer["ticket"] == "t"
+    assert [(step["frame"], step["frames"]) for step in frames] == [(n, 10) for n in range(1, 11)]
+
+
+def test_stop_ends_a_video_at_its_next_frame(answerer):
+    told = steps(answerer)
+    assert [next(told).get("frame") for _ in range(3)] == [None, 1, 2]
+    answerer.stop("t")
+    assert list(told) == [{"stopped": True, "ticket": "t"}]
+    assert len(answerer.predictors["stand-in"].requests) == 2
+
+
+def test_stop_before_a_question_begins_keeps_it_from_the_model(answerer):
+    answerer.stop("t")
+    assert list(steps(answerer)) == [{"stopped": True, "ticket": "t"}]
+    assert answerer.predictors["stand-in"].requests == []
+
+
+def test_stop_ends_no_other_question(answerer):
+    answerer.stop("another")
+    assert not last(steps(answerer))["error"] and not last(steps(answerer, None))["error"]
+
+
+@pytest.mark.parametrize("ticket", [None, 3, ["t"], "t" * 65])
+def test_what_is_no_ticket_is_neither_repeated_nor_kept(answerer, ticket):
+    answerer.stop(ticket)
+    assert "ticket" not in last(steps(answerer, ticket))
+
+
+def test_of_very_many_stops_the_oldest_are_forgotten(answerer):
+    for number in range(1001):
+        answerer.stop(f"{number}")
+    assert not last(steps(answerer, "0"))["error"] and last(steps(answerer, "1"))["stopped"]
+
+
+def test_a_video_that_nobody_waits_for_any_more_leaves_nothing(answerer, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    told = steps(answerer)
+    assert [next(told).get("frame") for _ in range(2)] == [None, 1]
+    told.close()  # as gradio does when the browser has gone
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_video_leaves_nothing_on_disk(answerer, tmp_path, monkeypatch):

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.web_page import PHONE, drop, expect_message, needs_browser, playwright, segments
 from tests.web_server import StandInPredictor, clip, picture, served
 
-pytest.importorskip("gradio", reason="gradio is not installed (the extra `web`)")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra `browser`)")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"),
-]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+pytestmark = needs_browser
 LEFT, RIGHT = 0.25, 0.75
-PATIENCE = 120_000  # ms that a busy machine may take
-playwright.expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,41 +37,10 @@ def address(tiny):
         yield address
 
 
-@pytest.fixture
-def page(browser, address):
-    """The open page; what it requested of other hosts and what its scripts complained about are checked afterwards."""
-    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    page, requested, complaints = context.new_page(), [], []
-    page.on("request", lambda sent: requested.append(sent.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#picker .drop")
-    yield page
-    context.close()
-    assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == [] and complaints == []
-
-
-def drop(page, data: bytes | None = None, name: str = "a.png") -> None:
-    """Choose a file and wait for the answer."""
-    buffer = picture() if data is None else data
-    page.set_input_files("#picker input", {"name": name, "mimeType": "image/png", "buffer": buffer})
-    expect_message(page, name)
-
-
-def expect_message(page, text: str) -> None:
-    """Wait until the answer's message holds the text."""
-    playwright.expect(page.locator("#viewer .told")).to_contain_text(text)
-
-
 def point(page, x: float, *, click: bool = False) -> None:
     box = page.locator("#viewer canvas").bounding_box()
     act = page.mouse.click if click else page.mouse.move
     act(box["x"] + x * box["width"], box["y"] + box["height"] / 2)
-
-
-def segments(page) -> list[str]:
-    return page.locator("#viewer .segments button").all_inner_texts()
 
 
 def color_at(page, x: float) -> list[int]:
@@ -220,7 +172,7 @@ def test_a_bad_file_gets_a_message_and_the_page_goes_on(page):
 
 def test_a_file_above_the_limit_is_refused_before_it_is_sent(page):
     page.set_input_files("#picker input", {"name": "big.png", "mimeType": "image/png", "buffer": bytes(100_001)})
-    playwright.expect(page.locator("#picker .refused")).to_contain_text("at most 0.1 MB are taken")
+    playwright.expect(page.locator("#viewer .told.error")).to_contain_text("at most 0.1 MB are taken")
 
 
 def test_names_from_outside_are_text_and_no_markup(page):

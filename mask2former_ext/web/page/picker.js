@@ -1,22 +1,24 @@
 // The drop zone. gradio calls this once with `element`, `props`, `trigger`. The file stays in the browser and travels
-// with each question, so that the server keeps nothing.
+// with each question, so that the server keeps nothing. The parts of the page talk by events of the document:
+// page:try (a File to take), page:refused (a message), page:asked (a question is put), page:again (put it again),
+// page:sent (its ticket), page:failed (no answer will come), page:model (the name of the model that is chosen).
 const input = element.querySelector("input");
 const zone = element.querySelector(".drop");
 const chosen = element.querySelector(".chosen");
-const refused = element.querySelector(".refused");
+const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`page:${name}`, { detail }));
 
 function take(file) {
-  refused.textContent = "";
   if (!file) return;
   if (file.size > props.max_bytes) {
-    refused.textContent = `${file.name} has ${(file.size / 1e6).toFixed(1)} MB, but at most ${props.max_bytes / 1e6} MB are taken`;
+    tell("refused", `${file.name} has ${(file.size / 1e6).toFixed(1)} MB, but at most ${props.max_bytes / 1e6} MB are taken.`);
     return;
   }
   const reader = new FileReader();
-  reader.onerror = () => { refused.textContent = `${file.name} cannot be read`; };
+  reader.onerror = () => tell("refused", `${file.name} cannot be read.`);
   reader.onload = () => {
     chosen.textContent = file.name;
     props.value = { name: file.name, data: reader.result.slice(reader.result.indexOf(",") + 1) };
+    tell("asked", { file, name: file.name, why: "file" });
     trigger("submit");
   };
   reader.readAsDataURL(file);
@@ -34,3 +36,9 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   });
 }
 document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+document.addEventListener("page:try", (event) => take(event.detail));
+document.addEventListener("page:again", (event) => {
+  if (!props.value) return;
+  tell("asked", { file: null, name: props.value.name, why: event.detail });
+  trigger("submit");
+});

@@ -71,7 +71,11 @@ def ask(model: PublishedModel) -> bool:
     if not sys.stdin.isatty():
         print("Nobody is there to be asked: --yes agrees to the download")
         return False
-    return input("Download it? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        answer = input("Download it? [y/N] ")
+    except EOFError:  # Ctrl-D
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 def demo_model_notice() -> str:

@@ -90,6 +90,16 @@ def test_predict_asks_with_size_and_license_and_takes_no_for_an_answer(folder, s
     assert (kept(), server.asked) == ([], [])
 
 
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 2)])
+@pytest.mark.usefixtures("server")
+def test_predict_at_a_terminal_waits_for_yes(folder, tmp_path, monkeypatch, answer, code):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question: questions.append(question) or answer)
+    assert predict(folder, tmp_path / "out") == code
+    assert questions == ["Download it? [y/N] "]
+
+
 def test_weights_on_this_machine_need_no_download(folder, server, tmp_path):
     assert predict(folder, tmp_path / "out", "--weights", str(folder / server.record.place)) == 0
     assert server.asked == []

@@ -291,7 +291,10 @@ def _name_segments(picture: Image, segmentation: Segmentation, boxes: Sequence[B
     `boxes`: that of each segment's largest region.
     """
     segments, index_map, factor = segmentation.segments, segmentation.index_map, _scale(picture, segmentation)
-    seen = np.bincount(index_map.ravel(), minlength=len(segments) + 1)[1:].tolist()
+    if segmentation.masks is None:
+        seen = [segment.area or 0 for segment in segments]
+    else:
+        seen = np.bincount(index_map.ravel(), minlength=len(segments) + 1)[1:].tolist()
     texts = [_text(segment) for segment in segments]
     sizes = [(width / factor, height / factor) for width, height in text_sizes(texts, font_size(picture))]
     is_told = all(s.color == color and s.track_id is None for s, color in zip(segments, colors, strict=True))

@@ -79,17 +79,17 @@ def label_centers(
         inside = None if hidden else _free_inside(coarse, room, i, box, size, taken, step)
         is_narrow = size[0] > _WIDER * (box[2] - box[0])
         beside = hidden or (is_narrow and kept is not None and bool(kept[coarse == i + 1].any()))
-        near, far = _around(box if beside else _middle(coarse, room, i, box, step), size)
-        around = [_in_frame(point, size, width, height) for point in (near + far if kept is None else near)]
-        free = [point for point in around if not any(_overlap(point, size, *other) for other in taken)]
-        if kept is None:
-            place = inside or next(iter(free), around[0])
-        else:
-            options = [(_hidden_share(kept, point, size, step), point) for point in free]
-            if inside is not None:
-                share = _hidden_share(kept & (coarse != i + 1), inside, size, step)
-                options.insert(len(options) if beside else 0, (share, inside))
-            place = _hiding_least(options)
+        share = 0.0 if inside is None or kept is None else _hidden_share(kept & (coarse != i + 1), inside, size, step)
+        place = inside if share <= _HIDES_LITTLE and not beside else None
+        if place is None:
+            near, far = _around(box if beside else _middle(coarse, room, i, box, step), size)
+            around = [_in_frame(point, size, width, height) for point in (near + far if kept is None else near)]
+            free = [point for point in around if not any(_overlap(point, size, *other) for other in taken)]
+            if kept is None:
+                place = next(iter(free), around[0])
+            else:
+                options = [(_hidden_share(kept, point, size, step), point) for point in free]
+                place = _hiding_least(options if inside is None else [*options, (share, inside)])
         if place is not None:
             centers[i] = place
             taken.append((place, size))

@@ -43,7 +43,7 @@ def without_specks(index_map: NDArray[Any], boxes: Sequence[Box], least: float) 
     size = (coarse.shape[1] * step, coarse.shape[0] * step)
     height, width = index_map.shape
     coarse, inner = (cv2.resize(one, size, interpolation=cv2.INTER_NEAREST)[:height, :width] for one in (coarse, inner))
-    return np.where(inner, coarse, index_map), largest
+    return np.asarray(cv2.copyTo(coarse, inner, index_map.copy())), largest
 
 
 def _largest_region(

@@ -43,6 +43,7 @@ def text_sizes(texts: Sequence[str], of_font: int) -> list[tuple[int, int]]:
     return [_text_size(text, of_font) for text in texts]
 
 
+@lru_cache(maxsize=4096)
 def _text_size(text: str, of_font: int) -> tuple[int, int]:
     font = _annotator((255, 255, 255), of_font).font
     left, _, right, _ = font.getbbox(text)

@@ -53,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{prog}: error: this needs Detectron2", file=sys.stderr)  # the import of the package has said more
         return 2
     command = COMMANDS[word]
-    module = importlib.import_module(f"{__package__}.{command.module}")
+    try:
+        module = importlib.import_module(f"{__package__}.{command.module}")
+    except ImportError as error:  # of a library that an extra brings
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
     return module.main([*command.first, *argv[1:]], prog)
 
 

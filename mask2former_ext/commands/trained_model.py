@@ -55,7 +55,8 @@ def _configuration(
 ) -> CfgNode:
     if config_file is not None:
         cfg = load_config(config_file, overrides)
-        use_own_weights(cfg, config_file, overrides)
+        if use_own_weights(cfg, config_file, overrides):
+            print(f"{config_file}: the weights are those of this run, {cfg.MODEL.WEIGHTS}")
         return cfg
     if model is not None:
         return config_of(model, overrides, agree)

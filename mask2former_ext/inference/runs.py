@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from mask2former_ext.config import load_config
-
-logger = logging.getLogger(__name__)
 
 CONFIG_NAME, LAST_CHECKPOINT, FINAL_WEIGHTS = "config.yaml", "last_checkpoint", "model_final.pth"
 
@@ -24,20 +21,20 @@ def run_weights(folder: str | Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def use_own_weights(cfg: CfgNode, config_file: str | Path, overrides: Sequence[Any] = ()) -> None:
+def use_own_weights(cfg: CfgNode, config_file: str | Path, overrides: Sequence[Any] = ()) -> bool:
     """Where `cfg` was read from the config.yaml of a run, set MODEL.WEIGHTS, in place, to what that run has learned.
 
     The file itself names what the run began with, if anything. Weights that `overrides` name, or that lie in the run's
-    folder as the file names them, stay.
+    folder as the file names them, stay. Returns whether it was set.
     """
     file = Path(config_file)
     if file.name != CONFIG_NAME or not file.is_file() or "MODEL.WEIGHTS" in overrides[::2]:
-        return
+        return False
     own, named = run_weights(file.parent), cfg.MODEL.WEIGHTS
     if own is None or (named and Path(named).resolve().parent == file.resolve().parent):
-        return
-    logger.info("%s: the weights are the run's own, %s", file, own.name)
+        return False
     cfg.MODEL.WEIGHTS = str(own)
+    return True
 
 
 def run_config(folder: str | Path, overrides: Sequence[Any] = ()) -> CfgNode:

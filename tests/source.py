@@ -13,10 +13,12 @@ PACKAGE = ROOT / "mask2former_ext"
 
 
 def python_files(*places: str) -> list[Path]:
-    """The Python files at or below these places of the checkout, none of them empty of files."""
+    """The Python files at or below these places of the checkout, none of them empty of files; copies that a build has
+    left are none."""
     files = []
     for place in places:
         below = sorted((ROOT / place).rglob("*.py")) if (ROOT / place).is_dir() else [ROOT / place]
+        below = [path for path in below if "build" not in path.relative_to(ROOT).parts]
         assert below and below[0].is_file(), f"{place} holds no Python file"
         files += below
     return files

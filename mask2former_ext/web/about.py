@@ -58,11 +58,6 @@ def knows_scenes_alone(names: list[str]) -> bool:
     return set(THINGS) <= set(names) <= {category["name"] for category in CATEGORIES}
 
 
-def task_words(tasks: list[str]) -> str:
-    """What the tasks mean, a line each."""
-    return "\n".join(f"{task}: {TASK_WORDS[task]}." for task in tasks)
-
-
 def scene_for(predictor: Predictor) -> dict[str, str] | None:
     """A picture to try the model on, as the page sends files (`name`, `data`); None if it knows none of ours."""
     if not knows_scenes_alone(class_names(predictor.classes)):

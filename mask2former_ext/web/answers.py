@@ -24,6 +24,7 @@ from mask2former_ext.data.image_io import BrokenImageError, read_image
 from mask2former_ext.inference import drawing
 from mask2former_ext.inference.label_places import label_centers
 from mask2former_ext.inference.predictor import Predictor
+from mask2former_ext.inference.regions import without_specks
 from mask2former_ext.inference.segmentation import DEFAULT_INSTANCE_SCORE, Segmentation, segmentations
 from mask2former_ext.inference.video import fitted_size, resized
 from mask2former_ext.web.clips import Clip, is_video, segment_clip
@@ -167,10 +168,13 @@ def readable() -> str:
 def shown(image: NDArray[np.uint8], segmentation: Segmentation) -> dict[str, Any]:
     """The picture (JPEG), the map of what is seen at each pixel (deflated uint16, 0: nothing) and its segments.
 
+    `solid` is the map without regions that are too small for an outline.
     Of instances, which may cover each other, also all of each mask (deflated bits, one for each pixel of each).
     """
     height, width = segmentation.size
     colors, centers = drawing.segment_colors(segmentation), name_centers(segmentation)
+    least = (5 * max(1, round(min(height, width) / 300))) ** 2  # px; the outline's width is that of page/drawing.js
+    solid, _ = without_specks(segmentation.index_map, [segment.box for segment in segmentation.segments], least)
     segments = [
         {"name": s.name, "score": s.score, "area": s.area, "box": s.box, "color": color, "center": center}
         for s, color, center in zip(segmentation.segments, colors, centers, strict=True)
@@ -181,6 +185,7 @@ def shown(image: NDArray[np.uint8], segmentation: Segmentation) -> dict[str, Any
         "segments": segments,
         "picture": _base64(_encoded(image, "JPEG", quality=JPEG_QUALITY)),
         "map": _deflated(segmentation.index_map.astype("<u2")),
+        "solid": _deflated(solid.astype("<u2")),
         "masks": None if segmentation.masks is None else _deflated(np.packbits(segmentation.masks)),
     }
 

@@ -24,7 +24,7 @@ from mask2former_ext.commands.trained_model import configure, demo_model_notice,
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.data.channels import PLAIN
 from mask2former_ext.inference.predictor import Predictor
-from mask2former_ext.web.about import about, own_sample, scene_for, task_words
+from mask2former_ext.web.about import TASK_WORDS, about, own_sample, scene_for
 from mask2former_ext.web.answers import Answerer
 from mask2former_ext.web.gate import Gate
 from mask2former_ext.web.limits import Limits
@@ -62,14 +62,14 @@ def build_page(answerer: Answerer, sample: dict[str, str] | None = None) -> gr.B
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"# {TITLE}\nDrop a picture and see what the model finds in it. {taken} Nothing is kept.")
         with gr.Row():
-            with gr.Column(scale=1, min_width=280):
+            with gr.Column(scale=1, min_width=260):
                 picker = _part("picker", max_bytes=limits.max_bytes)
                 model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
-                facts = _part("about", value={"name": models[0], **told[models[0]]})
                 task = gr.Radio(value=tasks[-1], label="Task", elem_id="task", **_tasks(tasks))
                 start = _threshold(answerer, models[0], tasks[-1])
                 threshold = gr.Slider(0, 1, step=0.01, label="Confidence threshold", **start)
-            with gr.Column(scale=3, min_width=300):
+                facts = _part("about", value={"name": models[0], **told[models[0]]})
+            with gr.Column(scale=4, min_width=300):
                 viewer = _part("viewer", scripts=VIEWER, samples=samples, first=models[0])
 
         def offer(model: str, task: str) -> tuple[Any, Any, Any]:
@@ -102,7 +102,7 @@ def _ask(why: str) -> str:
 
 
 def _tasks(tasks: list[str]) -> dict[str, Any]:
-    return {"choices": tasks, "info": task_words(tasks)}
+    return {"choices": [(f"{task}: {TASK_WORDS[task]}", task) for task in tasks]}
 
 
 def _threshold(answerer: Answerer, model: str, task: str) -> dict[str, Any]:

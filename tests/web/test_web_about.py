@@ -11,7 +11,7 @@ from PIL import Image
 from mask2former_ext.classes import ClassTable
 from mask2former_ext.data.image_io import BrokenImageError
 from mask2former_ext.data.sets.shapes import CATEGORIES
-from mask2former_ext.web.about import about, class_names, own_sample, scene_for, task_words
+from mask2former_ext.web.about import about, class_names, own_sample, scene_for
 from tests.web_server import StandInPredictor, picture
 
 SCENES = ClassTable(tuple(c["name"] for c in CATEGORIES), tuple(bool(c["isthing"]) for c in CATEGORIES))
@@ -80,7 +80,3 @@ def test_own_sample_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(BrokenImageError, match=r"a\.png"):
         own_sample(tmp_path / "a.png")
-
-
-def test_task_words_explain_the_tasks_that_are_offered():
-    assert task_words(["semantic", "instance"]) == "semantic: a class for each pixel.\ninstance: each thing on its own."

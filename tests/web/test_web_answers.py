@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask2former_ext.web.answers import Answerer
+from mask2former_ext.inference.segmentation import class_map_segmentation
+from mask2former_ext.web.answers import Answerer, shown
 from mask2former_ext.web.limits import Limits
 from tests.web_server import SIZE, StandInPredictor, clip, picture, upload
 
@@ -39,8 +40,8 @@ def last(steps: Iterable[dict]) -> dict:
     return answer
 
 
-def map_of(answer: dict) -> np.ndarray:
-    raw = zlib.decompress(base64.b64decode(answer["map"]))
+def map_of(answer: dict, key: str = "map") -> np.ndarray:
+    raw = zlib.decompress(base64.b64decode(answer[key]))
     return np.frombuffer(raw, dtype="<u2").reshape(answer["height"], answer["width"])
 
 
@@ -64,6 +65,15 @@ def test_the_map_says_which_segment_is_seen_at_each_pixel(answerer, task):
     seen = map_of(ask(answerer, task=task))
     assert seen.shape == SIZE
     assert (seen[:, :30] == 1).all() and (seen[:, 30:] == 2).all()
+
+
+def test_stray_pixels_belong_to_their_surroundings_where_outlines_are_drawn():
+    classes = np.zeros((40, 60), dtype=np.int64)
+    classes[:, 30:] = 1
+    classes[10, 10] = 1
+    answer = shown(np.zeros((40, 60, 3), dtype=np.uint8), class_map_segmentation(classes, None, 2))
+    assert map_of(answer)[10, 10] == 2 and map_of(answer, "solid")[10, 10] == 1
+    assert (map_of(answer, "solid")[:, 30:] == 2).all()
 
 
 def test_of_instances_all_of_each_mask_is_told(answerer):

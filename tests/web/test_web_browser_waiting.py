@@ -16,6 +16,13 @@ pytestmark = needs_browser
 LARGE = (480, 640)  # so that names fit
 
 
+class FailingPredictor(StandInPredictor):
+    """Fails, as one whose memory is full."""
+
+    def __call__(self, *_: object, **__: object) -> object:
+        raise RuntimeError("out of memory")
+
+
 @pytest.fixture(scope="module")
 def slow():
     return WaitingPredictor()
@@ -36,7 +43,8 @@ def address(slow, stops):
             super().stop(ticket)
             stops.put(ticket)
 
-    answerer = Watched({"slow": slow, "quick": StandInPredictor()}, web.Limits(max_bytes=100_000))
+    models = {"slow": slow, "quick": StandInPredictor(), "failing": FailingPredictor()}
+    answerer = Watched(models, web.Limits(max_bytes=100_000))
     with served(web.build_app(answerer, max_waiting=40)) as address:
         yield address
         slow.go_on.set()
@@ -58,10 +66,10 @@ def expect_waiting(page, text: str | re.Pattern) -> None:
     playwright.expect(page.locator("#viewer .waiting")).to_contain_text(text)
 
 
-def ask_quick(page) -> None:
+def choose_model(page, model: str) -> None:
     page.get_by_role("combobox", name="Model").click()
-    page.get_by_role("option", name="quick").click()
-    playwright.expect(page.get_by_role("heading", name="quick")).to_be_visible()
+    page.get_by_role("option", name=model).click()
+    playwright.expect(page.get_by_role("heading", name=model)).to_be_visible()
 
 
 def is_in_view(page, selector: str) -> bool:
@@ -157,6 +165,14 @@ def test_a_second_error_takes_the_place_of_the_first(page, slow):
     assert "b.png" not in page.locator("#viewer").inner_text()
 
 
+def test_a_model_that_fails_is_told_in_the_one_place_for_errors(page):
+    choose_model(page, "failing")
+    choose(page)
+    expect_message(page, "a.png got no answer")
+    playwright.expect(page.locator(".toast-close")).to_have_count(0)
+    assert page.locator("#viewer .waiting").is_hidden() and "out of memory" not in page.content()
+
+
 def test_on_a_phone_the_waiting_and_the_answer_come_into_view(page, slow):
     page.set_viewport_size(PHONE)
     choose(page, picture(size=LARGE))
@@ -179,7 +195,7 @@ def saved(page, tmp_path) -> tuple[str, Image.Image]:
 
 
 def test_the_picture_is_saved_as_it_is_seen(page, tmp_path):
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page, picture(size=LARGE), "street.png")
     name, image = saved(page, tmp_path)
     assert (name, image.size) == ("street_panoptic.png", LARGE[::-1])
@@ -188,7 +204,7 @@ def test_the_picture_is_saved_as_it_is_seen(page, tmp_path):
 
 
 def test_what_is_hidden_is_not_in_the_picture_that_is_saved(page, tmp_path):
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page, picture(size=LARGE))
     page.get_by_role("checkbox", name="dog").uncheck()
     left = saved(page, tmp_path)[1].crop((0, 0, 310, 480))
@@ -196,7 +212,7 @@ def test_what_is_hidden_is_not_in_the_picture_that_is_saved(page, tmp_path):
 
 
 def test_a_filter_outlives_another_threshold(page):
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page)
     page.get_by_role("checkbox", name="cat").uncheck()
     page.get_by_role("spinbutton").fill("0.2")
@@ -206,7 +222,7 @@ def test_a_filter_outlives_another_threshold(page):
 
 def test_the_picture_can_be_copied(page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page)
     page.get_by_role("button", name="Copy picture").click()
     playwright.expect(page.get_by_role("button", name="Copied")).to_be_visible()
@@ -214,7 +230,7 @@ def test_the_picture_can_be_copied(page):
 
 
 def test_the_list_can_be_ordered_by_score_and_by_class(page):
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page, picture(size=(40, 61)))  # the right half, a cat, is the larger one
     orders = {}
     for order in ("size", "score", "class"):
@@ -224,7 +240,7 @@ def test_the_list_can_be_ordered_by_score_and_by_class(page):
 
 
 def test_the_picture_can_be_enlarged_and_moved(page):
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page, picture(size=LARGE))
     whole = page.locator("#viewer canvas").bounding_box()["width"]
     page.get_by_role("button", name="Zoom in").click()
@@ -236,7 +252,7 @@ def test_the_picture_can_be_enlarged_and_moved(page):
 
 
 def test_without_opacity_the_outlines_are_left(page):
-    ask_quick(page)
+    choose_model(page, "quick")
     drop(page, picture(size=LARGE))
     page.get_by_label("Opacity").fill("0")
     code = "(c, x) => [...c.getContext('2d').getImageData(x, 40, 1, 1).data].slice(0, 3)"

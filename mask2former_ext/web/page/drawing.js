@@ -4,7 +4,7 @@ const READABLE_SIDE = 480, LONGEST_SIDE = 4000;
 const NAME_PX = 13, NAME_FONT = "system-ui, sans-serif";
 const LARGEST_ZOOM = 8, ZOOM_STEP = 1.5;
 const pen = new OffscreenCanvas(1, 1).getContext("2d");
-let zoom = 1, opacity = 0.5;
+let zoom = 1, opacity = 0.5, painted = null;
 
 // Of the instances that are shown the smaller lies on top: what a hidden one covered is seen.
 function uncover() {
@@ -18,8 +18,39 @@ function uncover() {
   }
 }
 
+// Each pixel becomes four, and steps along an edge are rounded (Scale2x, scale2x.it/algorithm).
+function doubled(numbers, width, height) {
+  const out = new Uint16Array(4 * numbers.length);
+  for (let y = 0, p = 0; y < height; y++) {
+    for (let x = 0, q = 4 * y * width; x < width; x++, p++, q += 2) {
+      const here = numbers[p], left = x > 0 ? numbers[p - 1] : here, right = x + 1 < width ? numbers[p + 1] : here;
+      const above = y > 0 ? numbers[p - width] : here, below = y + 1 < height ? numbers[p + width] : here;
+      const isCorner = left !== right && above !== below;
+      out[q] = isCorner && left === above ? left : here;
+      out[q + 1] = isCorner && right === above ? right : here;
+      out[q + 2 * width] = isCorner && left === below ? left : here;
+      out[q + 2 * width + 1] = isCorner && right === below ? right : here;
+    }
+  }
+  return out;
+}
+
+// What is painted: `map`, and `solid`, in which stray pixels belong to what lies around them, so that they get no rim.
+// Both are as large as the canvas. Of instances, which are uncovered one by one, the two are the same.
+function prepare() {
+  let { width, height } = answer;
+  let [seen, rims] = [map, masks === null ? solid : map];
+  while (Math.min(width, height) < READABLE_SIDE && 2 * Math.max(width, height) <= LONGEST_SIDE) {
+    const isSame = seen === rims;
+    seen = doubled(seen, width, height);
+    rims = isSame ? seen : doubled(rims, width, height);
+    [width, height] = [2 * width, 2 * height];
+  }
+  painted = { width, height, seen, rims };
+}
+
 function overlay() {
-  const { width, height } = answer, active = isShown(hovered) ? hovered : selected;
+  const { width, height, seen, rims } = painted, active = isShown(hovered) ? hovered : selected;
   const pixels = new ImageData(width, height), out = pixels.data;
   const reach = Math.max(1, Math.round(Math.min(width, height) / 300));
   const looks = [null, ...answer.segments.map((found, place) => {
@@ -29,10 +60,10 @@ function overlay() {
   })];
   for (let y = 0, p = 0; y < height; y++) {
     for (let x = 0; x < width; x++, p++) {
-      const number = map[p], look = looks[number];
+      const look = looks[seen[p]], number = rims[p];
       if (!look) continue;
-      const isEdge = (x >= reach && map[p - reach] !== number) || (y >= reach && map[p - reach * width] !== number)
-        || (x + reach < width && map[p + reach] !== number) || (y + reach < height && map[p + reach * width] !== number);
+      const isEdge = (x >= reach && rims[p - reach] !== number) || (y >= reach && rims[p - reach * width] !== number)
+        || (x + reach < width && rims[p + reach] !== number) || (y + reach < height && rims[p + reach * width] !== number);
       out[4 * p] = look[0];
       out[4 * p + 1] = look[1];
       out[4 * p + 2] = look[2];
@@ -45,14 +76,12 @@ function overlay() {
 }
 
 function draw() {
-  const { width, height } = answer, wanted = Math.ceil(READABLE_SIDE / Math.min(width, height));
-  const factor = Math.max(1, Math.min(wanted, Math.floor(LONGEST_SIDE / Math.max(width, height))));
-  canvas.width = factor * width;
-  canvas.height = factor * height;
+  const factor = painted.width / answer.width;
+  canvas.width = painted.width;
+  canvas.height = painted.height;
   const context = canvas.getContext("2d");
   context.drawImage(photo, 0, 0, canvas.width, canvas.height);
-  context.imageSmoothingEnabled = false;
-  context.drawImage(overlay(), 0, 0, canvas.width, canvas.height);
+  context.drawImage(overlay(), 0, 0);
   context.lineWidth = 3;
   answer.segments.forEach(({ area, box, color }, place) => {
     if (area !== null || !isShown(place + 1)) return;

@@ -1,10 +1,11 @@
 // The answer, over the picture. gradio calls this once with `element`, `props`, `watch`, `trigger`; drawing.js, waiting.js
 // and taking_home.js are parts of the same script. `props.value` is what `Answerer.answer` (answers.py) yields.
-// Segments are numbered from 1 in `map`, which tells for each pixel which one is seen. `masks` holds a bit for each
+// Segments are numbered from 1 in `map`, which tells for each pixel which one is seen, and in `solid`, the same without
+// stray pixels. `masks` holds a bit for each
 // pixel of each instance, also where another one covers it; null if nothing is covered.
 const at = (selector) => element.querySelector(selector);
 const canvas = at("canvas"), video = at("video"), tip = at(".tip"), list = at(".segments"), stage = at(".stage");
-let turns = 0, answer = null, photo = null, map = null, masks = null, hidden = new Set(), selected = 0, hovered = 0;
+let turns = 0, answer = null, photo = null, map = null, solid = null, masks = null, hidden = new Set(), selected = 0, hovered = 0;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 const segment = (number) => answer.segments[number - 1];
@@ -25,18 +26,19 @@ async function inflated(base64) {
 }
 
 async function decoded(value) {
-  if (!value.picture) return [null, null, null];
+  if (!value.picture) return [null, null, null, null];
   const picture = createImageBitmap(new Blob([bytesOf(value.picture)]));
   const bits = value.masks === null ? null : new Uint8Array(await inflated(value.masks));
-  return [await picture, new Uint16Array(await inflated(value.map)), bits];
+  const [seen, rims] = [value.map, value.solid].map(async (packed) => new Uint16Array(await inflated(packed)));
+  return [await picture, await seen, await rims, bits];
 }
 
 async function show(value) {
-  const turn = ++turns, [picture, numbers, bits] = await decoded(value);
+  const turn = ++turns, [picture, seen, rims, bits] = await decoded(value);
   if (turn !== turns) return;
   endWaiting();
   const isSamePicture = answer !== null && photo !== null && picture !== null && answer.name === asked.name;
-  [answer, photo, map, masks] = [{ ...value, name: asked.name }, picture, numbers, bits];
+  [answer, photo, map, solid, masks] = [{ ...value, name: asked.name }, picture, seen, rims, bits];
   if (!isSamePicture) hidden = new Set();
   selected = hovered = 0;
   at(".detail").textContent = "";
@@ -89,6 +91,7 @@ function listClasses() {
 
 function refilter() {
   if (masks !== null) uncover();
+  prepare();
   if (selected && !isShown(selected)) select(0);
   listSegments();
   draw();

@@ -67,7 +67,7 @@ def test_the_map_says_which_segment_is_seen_at_each_pixel(answerer, task):
     assert (seen[:, :30] == 1).all() and (seen[:, 30:] == 2).all()
 
 
-def test_stray_pixels_belong_to_their_surroundings_where_outlines_are_drawn():
+def test_stray_pixels_belong_to_their_surroundings_for_outlines():
     classes = np.zeros((40, 60), dtype=np.int64)
     classes[:, 30:] = 1
     classes[10, 10] = 1

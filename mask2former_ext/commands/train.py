@@ -8,6 +8,7 @@ a GPU) and torchrun all train one joint batch of SOLVER.IMS_PER_BATCH images.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
 from mask2former_ext.commands.mistakes import told
-from mask2former_ext.engine import Trainer, argument_parser, evaluate, launch, setup
+from mask2former_ext.engine import Trainer, argument_parser, checked_configuration, evaluate, launch, setup
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "train_net.py") -> int:
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "train_net.py") -> int:
 
 
 def _start(args: argparse.Namespace) -> None:
+    if args.num_gpus > 1 and "LOCAL_WORLD_SIZE" not in os.environ:  # which torchrun sets, for processes that it started
+        checked_configuration(args, args.num_gpus * args.num_machines)  # once, before each process does
     try:
         launch(_run_in_process, args)
     except ProcessExitedException as error:

@@ -17,6 +17,7 @@ from mask2former_ext.config import add_import_option, import_own_files, load_con
 from mask2former_ext.config.checks import adapt, check_model, check_training
 from mask2former_ext.contract import contract_of
 from mask2former_ext.data import class_table, learned_classes, prepare_data, records_of
+from mask2former_ext.data.sets.published import check_images_are_there, check_registered
 from mask2former_ext.data.targets.table import target_kind
 from mask2former_ext.env import detectron2_provider
 from mask2former_ext.folders import open_folder
@@ -41,19 +42,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     Raises ValueError for a key, value, data set or folder that cannot work.
     """
-    if not args.config_file:
-        raise ValueError("--config-file names the configuration and must be given")
-    given = vars(args)  # a parser of Detectron2's own knows neither --import nor --weights
-    import_own_files(given.get("imports", []))
-    weights = ["MODEL.WEIGHTS", given["weights"]] if "weights" in given else []
-    overrides, training = [*weights, *args.opts], not args.eval_only
-    cfg = load_config(args.config_file, overrides)
-    if not training:
-        use_own_weights(cfg, args.config_file, overrides)
-    check_model(cfg)
-    if training:
-        check_training(cfg, comm.get_world_size())
-    prepare_data(cfg)
+    cfg, training = checked_configuration(args, comm.get_world_size()), not args.eval_only
     open_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     for name in ("fvcore", "detectron2", "mask2former_ext"):
         short = "m2f" if name == "mask2former_ext" else None
@@ -65,6 +54,30 @@ def setup(args: argparse.Namespace) -> CfgNode:
         with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
             file.write(cfg.dump(default_flow_style=None))
         logger.info("\n%s", banner(cfg, args.eval_only))
+    return cfg
+
+
+def checked_configuration(args: argparse.Namespace, num_processes: int) -> CfgNode:
+    """The configuration of a run, its data sets registered; all that can be known to be wrong without reading an image.
+
+    Raises ValueError for a key, a value or a data set that cannot work.
+    """
+    if not args.config_file:
+        raise ValueError("--config-file names the configuration and must be given")
+    given = vars(args)  # a parser of Detectron2's own knows neither --import nor --weights
+    import_own_files(given.get("imports", []))
+    weights = ["MODEL.WEIGHTS", given["weights"]] if "weights" in given else []
+    overrides = [*weights, *args.opts]
+    cfg = load_config(args.config_file, overrides)
+    if args.eval_only:
+        use_own_weights(cfg, args.config_file, overrides)
+    check_model(cfg)
+    if not args.eval_only:
+        check_training(cfg, num_processes)
+    prepare_data(cfg)
+    for name in [*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]:
+        check_registered(name)
+        check_images_are_there(name)
     return cfg
 
 

@@ -84,6 +84,17 @@ def test_without_detectron2_the_other_commands_stop_with_exit_code_2():
     assert (done.returncode, done.stderr) == (2, expected)
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_data_that_are_not_there_are_told_once_before_processes_start(processes, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        sys.exit(cli.main(["train", "--config", "mask2former/tiny", "--num-gpus", processes, "MODEL.DEVICE", "cpu"]))
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    wrong = "data set 'shapes_train': its images are not there: no folder datasets/shapes/train/images"
+    todo = "`python -m mask2former_ext.commands.make_shapes --output datasets/shapes` draws them"
+    assert line == f"mask2former-ext train: error: {wrong}; {todo}"
+
+
 def error_of(work) -> Exception:
     with pytest.raises((ValueError, OSError)) as caught:
         work()

@@ -129,6 +129,19 @@ def check_registered(dataset_name: str) -> None:
         )
 
 
+def check_images_are_there(dataset_name: str) -> None:
+    """Raise ValueError, with what to do, if the folder that a data set's images lie in does not exist."""
+    metadata = MetadataCatalog.get(dataset_name)
+    folder = next((path for path in map(metadata.get, _BUILTIN_PATHS) if path), "")
+    if not folder or os.path.isdir(folder):
+        return
+    todo = "datasets/README.md says what belongs where, and DATASETS.ROOT names the folder of all"
+    if dataset_name in ("shapes_train", "shapes_val"):
+        root = os.path.dirname(os.path.dirname(folder))
+        todo = f"`python -m mask2former_ext.commands.make_shapes --output {root}` draws them"
+    raise ValueError(f"data set '{dataset_name}': its images are not there: no folder {folder}; {todo}")
+
+
 def num_classes(dataset_name: str) -> int:
     """How many classes a model learns from a data set."""
     return len(class_names(dataset_name))

@@ -6,6 +6,7 @@ import pytest
 
 from tests.embedded_reach import Reach, Source, reach_of_users
 from tests.places import EMBEDDED
+from tests.source import python_files
 
 MOST_LINES = 7_734
 

@@ -284,6 +284,11 @@ def test_the_version_stands_in_one_place_and_needs_no_import():
     assert version not in (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()
 
 
+def test_the_changelog_has_a_section_of_this_version():
+    sections = re.findall(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections[0] == mask2former_ext.__version__
+
+
 @pytest.mark.slow
 def test_the_bug_report_names_versions_detectron2_devices_and_kernels():
     done = subprocess.run([sys.executable, "-m", "mask2former_ext.env"], capture_output=True, text=True, cwd=ROOT)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from detectron2.modeling import build_model
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from mask2former_ext.commands.mistakes import told
@@ -50,7 +51,10 @@ def convert(args: argparse.Namespace) -> None:
         print(report(args.config_file, weights, args.opts))
     if args.output:
         state = weights.tensors
-        save_file({name: value.contiguous().clone() for name, value in state.items()}, args.output)
+        try:
+            save_file({name: value.contiguous().clone() for name, value in state.items()}, args.output)
+        except SafetensorError as error:
+            raise ValueError(f"{args.output}: cannot be written ({error})") from error
         print(f"{args.output}: {len(state)} tensors, {sum(value.numel() for value in state.values()):,} numbers")
     if args.write_config:
         overrides = ["MODEL.WEIGHTS", args.output] if args.output else []

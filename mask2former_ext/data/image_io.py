@@ -5,6 +5,7 @@ Shapes: H, W pixels, C channels.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _MODES_OF_CHANNELS = {2: ("LA",), 4: ("RGBA", "RGBX")}  # number of channels -> Pillow's modes that hold them
 _LABEL_MODES = ("1", "L", "P", *_SIXTEEN_BIT)
 
-Picture: TypeAlias = "str | BinaryIO | Image.Image"  # a file by its path, open, or read already
+Picture: TypeAlias = "str | os.PathLike[str] | BinaryIO | Image.Image"  # a file by its path, open, or read already
 
 
 class BrokenImageError(ValueError):

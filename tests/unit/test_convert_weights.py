@@ -16,6 +16,11 @@ def weights(tmp_path) -> str:
     return str(tmp_path / "weights.pth")
 
 
+def test_a_file_that_cannot_be_written_is_named(weights, tmp_path, capsys):
+    assert convert.main([weights, str(tmp_path / "nowhere" / "a.safetensors")]) == 2
+    assert "a.safetensors: cannot be written (" in capsys.readouterr().err
+
+
 def test_a_report_and_a_conversion_read_the_file_once(weights, tmp_path, monkeypatch, capsys):
     load, loads = torch.load, []
     monkeypatch.setattr(torch, "load", lambda path, **options: (loads.append(path), load(path, **options))[1])

@@ -64,7 +64,10 @@ def test_weights_of_the_run_that_its_file_names_stay(run):
 
 @pytest.mark.parametrize(("eval_only", "weights"), [(["--eval-only"], "model_final.pth"), ([], "of_others.pkl")])
 def test_evaluation_takes_the_weights_of_the_run_and_training_does_not(run, tmp_path, eval_only, weights):
-    options = ["--config-file", str(run / "config.yaml"), *eval_only, "OUTPUT_DIR", str(tmp_path / "new")]
+    for split in ("train", "val"):
+        (tmp_path / "shapes" / split / "images").mkdir(parents=True)
+    places = ["DATASETS.ROOT", str(tmp_path), "OUTPUT_DIR", str(tmp_path / "new")]
+    options = ["--config-file", str(run / "config.yaml"), *eval_only, *places]
     assert setup(argument_parser().parse_args(options)).MODEL.WEIGHTS.endswith(weights)
 
 

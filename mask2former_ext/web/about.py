@@ -69,7 +69,7 @@ def scene_for(predictor: Predictor) -> dict[str, str] | None:
 
 def own_sample(path: Path) -> dict[str, str]:
     """The picture of a file in the same form, its pixels alone. Raises BrokenImageError if it cannot be read."""
-    image = read_image(path, "RGB")
+    image = read_image(str(path), "RGB")
     return _as_file(f"{path.stem}.jpg", resized(image, fitted_size(image.shape[:2], SAMPLE_SIDE)))
 
 

@@ -65,10 +65,10 @@ def build_page(answerer: Answerer, sample: dict[str, str] | None = None) -> gr.B
             with gr.Column(scale=1, min_width=260):
                 picker = _part("picker", max_bytes=limits.max_bytes)
                 model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
+                facts = _part("about", value={"name": models[0], **told[models[0]]})
                 task = gr.Radio(value=tasks[-1], label="Task", elem_id="task", **_tasks(tasks))
                 start = _threshold(answerer, models[0], tasks[-1])
                 threshold = gr.Slider(0, 1, step=0.01, label="Confidence threshold", **start)
-                facts = _part("about", value={"name": models[0], **told[models[0]]})
             with gr.Column(scale=4, min_width=300):
                 viewer = _part("viewer", scripts=VIEWER, samples=samples, first=models[0])
 

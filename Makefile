@@ -2,6 +2,7 @@
 #   make test VENV=/path/to/environment     use that virtual environment instead of .venv
 #   make test PYTHON=/path/to/python        use that interpreter's environment instead of .venv
 #   make test JOBS=4                        run the tests in four processes instead of two
+#   make demo MODEL=mask2former             train Mask2Former instead of Panoptic FPN
 #   make test ARGS="-k dice"                further arguments for the command that the target runs
 
 BASE_PYTHON := $(or $(PYTHON),$(shell command -v python3 || command -v python || echo python3))
@@ -14,7 +15,7 @@ PYTEST = --extras test -- -m pytest --numprocesses $(JOBS) --dist worksteal
 .NOTPARALLEL:
 
 help:
-	@echo "make demo       train Mask2Former on synthetic pictures, score it and draw what it sees"
+	@echo "make demo       train a model on synthetic pictures, score it and draw what it sees; MODEL=mask2former: that one"
 	@echo "make test       run the test suite (all but the tests marked long)"
 	@echo "make quick      run the tests that are neither slow, nor of a browser, recorded models or a GPU"
 	@echo "make long       run the tests marked long"
@@ -24,7 +25,7 @@ help:
 	@echo "make setup      only set up the environment"
 
 demo:
-	@$(IN_ENVIRONMENT) -- tools/demo_run.py $(ARGS)
+	@$(IN_ENVIRONMENT) -- tools/demo_run.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 test:
 	@$(IN_ENVIRONMENT) $(PYTEST) -m "not long" $(ARGS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import timm
@@ -126,9 +126,10 @@ class TimmFeatures(PartlyFrozen):
         features: Any = self.body.feature_info
         by_stride = dict(zip(features.reduction(), features.module_name(), strict=True))
         # Through the end of the stage named, for freeze_at 1 short of the stage of res2. Where timm gives the stages as
-        # direct children, their order is that of the computation.
-        last = by_stride[2 ** max(freeze_at, 2)].replace(".", "_")
-        names = [child for child, _ in self.body.named_children()]
+        # children, or as children of one child, their order is that of the computation.
+        names = list(_in_order(self.body, by_stride.values()))
+        stage = by_stride[2 ** max(freeze_at, 2)]
+        last = stage if stage in names else stage.replace(".", "_")
         if last not in names:
             raise ValueError(
                 f"stages of {self.name} cannot be told apart for freezing: set freeze_at 0, not {freeze_at}"
@@ -204,6 +205,16 @@ def _pyramid_level(in_channels: int, in_stride: int, stride: int, out_channels: 
     steps += [nn.Conv2d(channels, out_channels, kernel_size=1, bias=False), LayerNorm2d(out_channels)]
     steps += [nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False), LayerNorm2d(out_channels)]
     return nn.Sequential(*steps)
+
+
+def _in_order(body: nn.Module, stages: Iterable[str]) -> Iterator[str]:
+    """Names of the children, and of a child's own children where one of `stages` is among these."""
+    parents = {stage.rpartition(".")[0] for stage in stages}
+    for name, child in body.named_children():
+        if name in parents:
+            yield from (f"{name}.{part}" for part, _ in child.named_children())
+        else:
+            yield name
 
 
 def _check_names(name: str, out_features: Sequence[str]) -> None:

@@ -70,6 +70,14 @@ def test_freezing_takes_the_first_stages_of_a_convnet(freeze_at, frozen):
     assert sorted(fixed) == frozen
 
 
+def test_freezing_takes_the_first_blocks_of_an_efficientnet():
+    # timm keeps its seven stages in one child, `blocks`; the third ends at stride 8, which is res3.
+    body = TimmFeatures("tf_efficientnet_lite0", freeze_at=3).body
+    assert not body.conv_stem.weight.requires_grad and not body.bn1.weight.requires_grad
+    trained = [any(parameter.requires_grad for parameter in stage.parameters()) for stage in body.blocks]
+    assert trained == [False] * 3 + [True] * 4
+
+
 def test_statistics_of_frozen_stages_stay():
     model = TimmFeatures("resnet18", freeze_at=2).train()
     model(torch.randn(2, 3, 64, 64))
@@ -105,7 +113,7 @@ def test_a_pyramid_doubles_keeps_or_halves_its_map_and_norms_each_level():
         ("swin_s3_tiny_224", {}, "does not take images of any size"),
         ("resnet18", {"freeze_at": 6}, "freeze_at must be 0 to 5, got 6"),
         ("resnet18", {"freeze_at": 4, "out_features": ["res3"]}, "freeze_at must be 0 to 3, got 4"),
-        ("mobilenetv3_small_050", {"freeze_at": 2}, "cannot be told apart for freezing"),
+        ("xception41", {"freeze_at": 2}, "cannot be told apart for freezing"),
     ],
 )
 def test_a_model_that_cannot_serve_is_refused_when_it_is_built(name, options, message):

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mask2former_ext as m
-from mask2former_ext.config import add_import_option
+from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.data.image_io import read_image
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, results_table, setup
@@ -66,11 +66,15 @@ def main() -> None:
         shutil.rmtree(args.output, ignore_errors=True)
     start = time.perf_counter()
     data, path = os.path.join(args.output, "datasets"), os.path.join(args.output, "demo.png")
+    arguments = _arguments(args, data)
+    import_own_files(args.imports)
+    architecture = m.load_config(arguments.config_file, arguments.opts).MODEL.META_ARCHITECTURE
+    _check_kept(args.output, architecture)
     print(f"1/3 the synthetic data set 'shapes' in {data}/shapes", flush=True)
     make_shapes(os.path.join(data, "shapes"), Recipe(), lambda items: tqdm(items, desc="shapes", unit="img"))
 
-    print("2/3 training, then scores on unseen images", flush=True)
-    cfg = setup(_arguments(args, data))
+    print(f"2/3 training a {architecture}, then scores on unseen images", flush=True)
+    cfg = setup(arguments)
 
     def draw(weights: str) -> None:
         _draw(cfg, weights, path, args.columns)
@@ -123,6 +127,17 @@ def _arguments(args: argparse.Namespace, data: str) -> argparse.Namespace:
             file, options = from_scratch, [*options, "SOLVER.MAX_ITER", str(cfg.SOLVER.MAX_ITER)]
     imports = [word for name in args.imports for word in ("--import", name)]
     return argument_parser().parse_args(["--config-file", file, *imports, *options, *args.opts])
+
+
+def _check_kept(output: str, architecture: str) -> None:
+    """Exit in a sentence if an earlier run has left a model of another architecture, with which none can go on."""
+    file = os.path.join(output, "model", "config.yaml")
+    kept = m.load_config(file).MODEL.META_ARCHITECTURE if os.path.exists(file) else architecture
+    if kept != architecture:
+        raise SystemExit(
+            f"{output} holds a {kept}, and this trains a {architecture}: --fresh deletes what is there, --output DIR "
+            "keeps it (make takes them as ARGS=--fresh)"
+        )
 
 
 def _draw(cfg: CfgNode, weights: str, path: str, columns: int) -> None:

@@ -8,6 +8,7 @@ shapes of the tensors fit, the file itself was never loaded here.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from mask2former_ext.interop.published import PublishedModel, published_models
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "mask2former-ext models"
     args = parser.parse_args(argv)
     chosen = [model for model in published_models() if all(word.lower() in _searched(model) for word in args.words)]
     print("\n\n".join(map(details, chosen)) if args.details else table(chosen))
+    if not chosen:
+        print(f"{prog}: no published model has {' '.join(args.words)!r} in its row", file=sys.stderr)
     return int(not chosen)
 
 

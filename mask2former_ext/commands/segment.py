@@ -140,6 +140,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "demo.py") -> int:
     output, failures = Path(args.output), list[str]()
     try:
         open_folder(output, "--output")
+        images, videos = find_inputs(args.input, failures)  # before a model is asked for, which may be a download
+        cameras = [] if args.webcam is None else [args.webcam]
+        total = len(images) + len(videos) + len(cameras)
+        if total == 0:
+            raise ValueError("there is nothing to segment")
         import_own_files(args.imports)
         agree = (lambda _: True) if args.yes else ask
         options = {"model": args.model, "agree": agree, "task": args.task, "device": args.device}
@@ -148,10 +153,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "demo.py") -> int:
             print(demo_model_notice())
         predictor = Predictor(cfg)
         job = Job(args, predictor, save_options(args, cfg, predictor.classes), output, failures)
-        images, videos = find_inputs(args.input, failures)
-        cameras = [] if args.webcam is None else [args.webcam]
         done = job.segment_images(images) + sum(job.segment_video(source) for source in [*videos, *cameras])
-        total = len(images) + len(videos) + len(cameras)
     except (ValueError, OSError, ImportError) as error:
         _tell(prog, [*failures, str(error)])
         return 2

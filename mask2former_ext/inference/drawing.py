@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import cv2
@@ -110,8 +111,8 @@ def draw(
     is added, each with its share of the pixels. keep_size: False makes a small image larger (see `enlarge`).
     Raises ValueError if `segmentation` is of another size than the image.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, but must lie in [0, 1]")
+    if not (isinstance(alpha, Real) and 0 <= alpha <= 1):
+        raise ValueError(f"alpha is {alpha!r}, but must lie in [0, 1]")
     if legend not in get_args(Legend):
         raise ValueError(f"legend is {legend!r}, but must be one of {', '.join(get_args(Legend))}")
     if segmentation.size != image.shape[:2]:

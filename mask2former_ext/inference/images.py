@@ -25,6 +25,8 @@ def as_array(image: Image, channels: str) -> NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
         return read_image(os.fspath(image), channels)
     if isinstance(image, PIL.Image.Image):
+        if 0 in image.size:
+            raise ValueError(f"an image must have pixels, got {image}")
         return read_image(image, channels)
     return _checked(image, channels)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import reprlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,11 @@ def config_of(
 
     A published model that is not on this machine is downloaded, unless `overrides` (KEY, VALUE, ...) name a copy as
     MODEL.WEIGHTS. agree: asked before a download; left out, a download is only logged.
-    Raises ValueError for a name that is unknown, with the nearest ones; else see `load_config` and `hub.fetch`.
+    Raises ValueError for what is no name, and for an unknown one, with the nearest; else see `load_config` and
+    `hub.fetch`.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise ValueError(f"a model is a configuration, a path or a published name, got {reprlib.repr(model)}")
     name = os.fspath(model)
     if (Path(name) / CONFIG_NAME).is_file():
         return run_config(name, overrides)

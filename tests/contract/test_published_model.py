@@ -136,10 +136,50 @@ def test_a_kept_file_that_has_changed_is_named(tmp_path):
         load_model(NAME)
 
 
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_record_of_checksums_is_named(tmp_path, content):
+    load_model(NAME)
+    (tmp_path / "cache" / "hub" / "published" / NAME / "sha256.json").write_text(content)
+    with pytest.raises(ValueError, match=r"sha256\.json is no longer what was downloaded: delete"):
+        load_model(NAME)
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_download(server, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"folder of downloads \(TORCH_HOME\) '.*' cannot be written"):
+        load_model(NAME)
+    assert server.asked == []
+
+
+def test_a_missing_photo_is_told_before_a_model_is_asked_for(server, tmp_path, capsys):
+    assert cli.main(["predict", str(tmp_path / "none.jpg"), "--output", str(tmp_path / "out"), "--yes"]) == 2
+    assert "none.jpg: no image or video there" in capsys.readouterr().err
+    assert server.asked == []
+
+
 def test_a_repository_of_another_architecture_is_refused(server, kept):
     record = replace(server.record, architecture="OneFormer")
     with pytest.raises(ValueError, match=f"holds a Mask2Former, but {NAME} is a OneFormer"):
         hub.fetch(record, lambda _: True)
+    assert kept() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"model_type": "detr"}', ": holds a model of type 'detr'"),
+        (b"\xff", "/config.json: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_config_that_is_none_is_told_by_its_address(server, kept, tmp_path, content, message):
+    path = tmp_path / "root" / server.record.place / "config.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    server.root = tmp_path / "root"
+    with pytest.raises(ValueError, match=f"^{server.record.address}{message}"):
+        hub.fetch(server.record, lambda _: True)
     assert kept() == []
 
 

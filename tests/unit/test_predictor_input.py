@@ -106,3 +106,24 @@ def test_save_writes_what_draw_shows(predictor, tmp_path):
 def test_save_refuses_a_suffix_that_is_of_no_picture(predictor, tmp_path):
     with pytest.raises(ValueError, match=r"a\.doc: the suffix must name a kind of picture"):
         predictor(PIXELS).save(tmp_path / "a.doc")
+
+
+def test_a_pil_image_without_pixels_is_refused():
+    with pytest.raises(ValueError, match="an image must have pixels, got <PIL.Image.Image image mode=RGB size=0x5"):
+        as_array(Image.new("RGB", (0, 5)), "RGB")
+
+
+@pytest.mark.parametrize("model", [None, 3, ["a.yaml"]])
+def test_what_is_no_model_is_refused_in_a_sentence(model):
+    with pytest.raises(ValueError, match="a model is a configuration, a path or a published name, got"):
+        Predictor(model)
+
+
+def test_save_refuses_a_kind_of_picture_that_can_only_be_read(predictor, tmp_path):
+    with pytest.raises(ValueError, match=r"a\.psd: the suffix must name a kind of picture"):
+        predictor(PIXELS).save(tmp_path / "a.psd")
+
+
+def test_drawing_refuses_an_opacity_as_text(predictor):
+    with pytest.raises(ValueError, match=r"alpha is '0.5', but must lie in \[0, 1\]"):
+        predictor(PIXELS).draw(alpha="0.5")

@@ -104,7 +104,9 @@ def test_words_leave_the_rows_that_have_them_all(capsys):
 
 def test_words_that_no_row_has_end_with_exit_code_1(capsys):
     assert models.main(["no-such-model"]) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 1  # the titles
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 1  # the titles
+    assert told.err == "mask2former-ext models: no published model has 'no-such-model' in its row\n"
 
 
 def test_details_say_source_place_and_configuration(capsys):

@@ -81,3 +81,22 @@ def test_a_run_that_saved_no_weights_is_named(run):
         path.unlink()
     with pytest.raises(ValueError, match="the run saved no weights"):
         Predictor.from_run(run)
+
+
+def test_a_last_checkpoint_that_is_no_text_names_no_file(run):
+    (run / "last_checkpoint").write_bytes(b"\xff\xfe\x00")
+    assert run_weights(run) == run / "model_final.pth"
+
+
+@pytest.mark.parametrize("content", ["", "CUDNN_BENCHMARK: false\n"])
+def test_a_configuration_that_is_cut_off_is_told(run, content):
+    (run / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.yaml: names no MODEL.META_ARCHITECTURE, so it was not written to"):
+        Predictor.from_run(run)
+
+
+def test_weights_that_are_cut_off_are_told_by_their_file(run):
+    whole = (run / "model_final.pth").read_bytes()
+    (run / "model_final.pth").write_bytes(whole[:5000])
+    with pytest.raises(ValueError, match=r"model_final\.pth: not a weight file that can be read safely"):
+        Predictor.from_run(run)

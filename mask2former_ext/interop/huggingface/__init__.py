@@ -122,7 +122,7 @@ def _input_keys(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no json, or no text
         raise ValueError(f"{file}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file}: holds a {type(content).__name__}, not a json object")

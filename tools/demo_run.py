@@ -23,6 +23,7 @@ from tqdm import tqdm
 import mask2former_ext as m
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.data.image_io import read_image
+from mask2former_ext.data.sets.published import require_class_table
 from mask2former_ext.data.sets.shapes_files import Recipe, make_shapes
 from mask2former_ext.engine import Trainer, argument_parser, evaluate, results_table, setup
 from mask2former_ext.inference.drawing import draw_panoptic, enlarge, panoptic_truth
@@ -147,10 +148,11 @@ def _draw(cfg: CfgNode, weights: str, path: str, columns: int) -> None:
     cfg.MODEL.WEIGHTS = weights
     predictor = m.Predictor(cfg)
     name = cfg.DATASETS.TEST[0]
+    numbered_as_records = require_class_table(name)
     strips = []
     for record in DatasetCatalog.get(name)[:columns]:
         image = read_image(record["file_name"], "RGB")
-        truth = draw_panoptic(image, panoptic_truth(record), predictor.classes, keep_size=False)
+        truth = draw_panoptic(image, panoptic_truth(record), numbered_as_records, keep_size=False)
         seen = draw_panoptic(image, predictor(image)["panoptic_seg"], predictor.classes, keep_size=False)
         strips.append(np.concatenate([enlarge(image), truth, seen]))
     Image.fromarray(np.concatenate(strips, axis=1)).save(path)

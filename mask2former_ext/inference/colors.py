@@ -61,14 +61,17 @@ def colored(table: ClassTable) -> ClassTable:
 def color_of(table: ClassTable | None, number: int, is_thing: bool = False) -> Color:
     """The color in which a class is drawn, also one that the table does not name, or where there is no table."""
     known = None if table is None else colored(table).color(number, is_thing)
-    return known or _color_beyond(table, number if table is None else table.color_key(number, is_thing))
+    if known is not None:
+        return known
+    key, count = (number, 0) if table is None else (table.color_key(number, is_thing), len(table))
+    return _colors_beyond(table)[(key - count) % _BEYOND]
 
 
-@lru_cache(maxsize=1024)
-def _color_beyond(table: ClassTable | None, key: int) -> Color:
+@lru_cache(maxsize=64)
+def _colors_beyond(table: ClassTable | None) -> tuple[Color, ...]:
     known = () if table is None else colored(table).colors
-    count = (key - len(known)) % _BEYOND + 1
-    return _filled(("",) * (len(known) + count), (False,) * (len(known) + count), (*known, *(None,) * count))[-1]
+    count = len(known) + _BEYOND
+    return _filled(("",) * count, (False,) * count, (*known, *(None,) * _BEYOND))[len(known) :]
 
 
 def readable(color: Color) -> Color:

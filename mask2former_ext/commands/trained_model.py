@@ -74,7 +74,7 @@ def ask(model: PublishedModel) -> bool:
         return False
     try:
         answer = input("Download it? [y/N] ")
-    except EOFError:  # Ctrl-D
+    except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C
         return False
     return answer.strip().lower() in ("y", "yes")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def test_predict_at_a_terminal_waits_for_yes(folder, tmp_path, monkeypatch, answ
     monkeypatch.setattr("builtins.input", lambda question: questions.append(question) or answer)
     assert predict(folder, tmp_path / "out") == code
     assert questions == ["Download it? [y/N] "]
+
+
+@pytest.mark.parametrize("key", [EOFError, KeyboardInterrupt])
+def test_whoever_leaves_the_question_gets_no_download(folder, server, tmp_path, monkeypatch, key):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", Mock(side_effect=key))
+    assert (predict(folder, tmp_path / "out"), server.asked) == (2, [])
 
 
 def test_weights_on_this_machine_need_no_download(folder, server, tmp_path):

@@ -54,12 +54,14 @@ def _prepared(cfg: CfgNode | str | Path) -> tuple[CfgNode, WeightFile]:
 
 
 def _load(cfg: CfgNode, weights: WeightFile) -> nn.Module:
-    model = build_model(fitted_to(cfg, weights))
-    if weights.path:
-        load_weights(model, weights, cfg.INPUT.FORMAT)
-    else:
-        name = cfg.MODEL.META_ARCHITECTURE
+    model, name = build_model(fitted_to(cfg, weights)), cfg.MODEL.META_ARCHITECTURE
+    if not weights.path:
         logger.warning("MODEL.WEIGHTS is empty: this %s has learned nothing, and what it answers is random", name)
+        return model.eval()
+    report = load_weights(model, weights, cfg.INPUT.FORMAT)
+    if all(matched.startswith("backbone.") for matched in report.matched):
+        rule = "the rest of this %s has learned nothing, and what it answers is random"
+        logger.warning(f"MODEL.WEIGHTS %s holds a backbone alone: {rule}", weights.path, name)
     return model.eval()
 
 

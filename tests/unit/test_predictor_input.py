@@ -96,6 +96,17 @@ def test_a_model_without_weights_says_so(caplog):
     assert said == ["MODEL.WEIGHTS is empty: this Mask2Former has learned nothing, and what it answers is random"]
 
 
+def test_a_model_with_the_weights_of_a_backbone_alone_says_so(predictor, tmp_path, caplog):
+    state = predictor.model.state_dict()
+    path = str(tmp_path / "backbone.pth")
+    torch.save({name: value for name, value in state.items() if name.startswith("backbone.")}, path)
+    cfg = MODELS["mask2former_resnet"]()
+    cfg.MODEL.WEIGHTS = path
+    Predictor(cfg)
+    rule = "the rest of this Mask2Former has learned nothing, and what it answers is random"
+    assert f"MODEL.WEIGHTS {path} holds a backbone alone: {rule}" in caplog.messages
+
+
 def test_save_writes_what_draw_shows(predictor, tmp_path):
     result = predictor(PIXELS)
     result.save(tmp_path / "a.png", "semantic")

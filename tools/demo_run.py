@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -63,13 +64,13 @@ class _Pictures(HookBase):
 
 def main() -> None:
     args = _parse()
-    if args.fresh:
-        shutil.rmtree(args.output, ignore_errors=True)
     start = time.perf_counter()
     data, path = os.path.join(args.output, "datasets"), os.path.join(args.output, "demo.png")
     arguments = _arguments(args, data)
     import_own_files(args.imports)
     architecture = m.load_config(arguments.config_file, arguments.opts).MODEL.META_ARCHITECTURE
+    if args.fresh:
+        _forget(args.output)
     _check_kept(args.output, architecture)
     print(f"1/3 the synthetic data set 'shapes' in {data}/shapes", flush=True)
     make_shapes(os.path.join(data, "shapes"), Recipe(), lambda items: tqdm(items, desc="shapes", unit="img"))
@@ -128,6 +129,14 @@ def _arguments(args: argparse.Namespace, data: str) -> argparse.Namespace:
             file, options = from_scratch, [*options, "SOLVER.MAX_ITER", str(cfg.SOLVER.MAX_ITER)]
     imports = [word for name in args.imports for word in ("--import", name)]
     return argument_parser().parse_args(["--config-file", file, *imports, *options, *args.opts])
+
+
+def _forget(output: str) -> None:
+    """Delete what an earlier run has left, and nothing else that lies in the folder."""
+    for name in ("model", os.path.join("datasets", "shapes")):
+        shutil.rmtree(os.path.join(output, name), ignore_errors=True)
+    for name in ("demo.png", "results.json"):
+        Path(output, name).unlink(missing_ok=True)
 
 
 def _check_kept(output: str, architecture: str) -> None:

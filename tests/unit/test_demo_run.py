@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import demo_run
 import pytest
@@ -67,3 +68,28 @@ def test_the_demo_does_not_go_on_with_a_model_of_another_kind(tmp_path, monkeypa
     with pytest.raises(SystemExit, match="holds a Mask2Former, and this trains a PanopticFeaturePyramid: .*--fresh"):
         demo_run.main()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The folder of an earlier run, with a file of a person's own."""
+    for name in ("model/model_final.pth", "datasets/shapes/a.png", "datasets/own.txt", "demo.png", "results.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_starting_over_deletes_what_the_demo_has_made_alone(kept, monkeypatch):
+    monkeypatch.setattr(demo_run, "make_shapes", Mock(side_effect=InterruptedError))
+    monkeypatch.setattr(demo_run.wheels, "fetch", lambda url: url)
+    monkeypatch.setattr(sys, "argv", ["demo_run.py", "--output", str(kept), "--fresh"])
+    with pytest.raises(InterruptedError):
+        demo_run.main()
+    assert [path.name for path in kept.rglob("*") if path.is_file()] == ["own.txt"]
+
+
+def test_a_mistake_of_spelling_deletes_nothing(kept, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["demo_run.py", "--output", str(kept), "--fresh", "--config-file", "nowhere"])
+    with pytest.raises(FileNotFoundError):
+        demo_run.main()
+    assert (kept / "model" / "model_final.pth").exists()

@@ -29,7 +29,7 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"mask2former-ext {__version__}\n"
 
 
-@pytest.mark.parametrize(("word", "hint"), [("trian", "did you mean 'train'?"), ("xyz", "there are train, eval")])
+@pytest.mark.parametrize(("word", "hint"), [("trayn", "did you mean 'train'?"), ("xyz", "there are train, eval")])
 def test_a_word_that_is_no_command_is_told_with_the_nearest(word, hint, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main([word])

@@ -109,7 +109,7 @@ def test_cancel_ends_the_waiting_and_a_late_answer_is_not_shown(page, slow):
     choose(page)
     expect_waiting(page, "Segmenting")
     page.get_by_role("button", name="Cancel").click()
-    expect_message(page, "a.png: cancelled.")
+    expect_message(page, "a.png: canceled.")
     slow.go_on.set()
     drop(page, name="b.png")  # answered after the late one
     assert "b.png" in page.locator("#viewer .told").inner_text()

@@ -62,7 +62,7 @@ function hidePreview() {
 }
 
 function receive(value) {
-  if (began === null || (value.ticket ?? null) !== asked.ticket) return; // of a question before, or cancelled
+  if (began === null || (value.ticket ?? null) !== asked.ticket) return; // of a question before, or canceled
   if (!value.working) {
     if (!value.stopped) show(value);
     return;
@@ -81,7 +81,7 @@ function giveUp(message, isError) {
 
 at(".cancel").addEventListener("click", () => {
   if (asked.ticket !== null) trigger("stop", { ticket: asked.ticket });
-  giveUp(`${asked.name}: cancelled.`, false);
+  giveUp(`${asked.name}: canceled.`, false);
 });
 at(".preview").addEventListener("error", () => {
   at(".preview").hidden = true;
@@ -89,7 +89,7 @@ at(".preview").addEventListener("error", () => {
 document.addEventListener("page:asked", (event) => wait(event.detail));
 document.addEventListener("page:sent", (event) => {
   asked.ticket = event.detail;
-  if (began === null) trigger("stop", { ticket: asked.ticket }); // cancelled before it was sent
+  if (began === null) trigger("stop", { ticket: asked.ticket }); // canceled before it was sent
   else at(".doing").textContent = `Waiting for the model: ${asked.name}`;
 });
 document.addEventListener("page:failed", () => {

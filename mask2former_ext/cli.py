@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from mask2former_ext import __version__
 from mask2former_ext.needed import has_detectron2
 
@@ -50,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         parser.error(f"there is no command {word!r}; {hint}")
     if word != "env" and not has_detectron2():
-        print(f"{prog}: error: this needs Detectron2", file=sys.stderr)  # the import of the package has said more
+        tqdm.write(f"{prog}: error: this needs Detectron2", file=sys.stderr)  # the import of the package has said more
         return 2
     command = COMMANDS[word]
     try:
         module = importlib.import_module(f"{__package__}.{command.module}")
     except ImportError as error:  # of a library that an extra brings
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        tqdm.write(f"{prog}: error: {error}", file=sys.stderr)
         return 2
     return module.main([*command.first, *argv[1:]], prog)
 

@@ -1,4 +1,4 @@
-"""What runs at a terminal: the bodies of the scripts and of the console command. This room may print."""
+"""What runs at a terminal: the bodies of the scripts and of the console command. It writes by `tqdm.write`."""
 
 import warnings
 

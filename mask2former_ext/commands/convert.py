@@ -16,6 +16,7 @@ from pathlib import Path
 from detectron2.modeling import build_model
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from tqdm import tqdm
 
 from mask2former_ext.commands.mistakes import told
 from mask2former_ext.config import add_import_option, import_own_files, load_config
@@ -48,18 +49,18 @@ def convert(args: argparse.Namespace) -> None:
     import_own_files(args.imports)
     weights = WeightFile(args.input)
     if args.config_file:
-        print(report(args.config_file, weights, args.opts))
+        tqdm.write(report(args.config_file, weights, args.opts))
     if args.output:
         state = weights.tensors
         try:
             save_file({name: value.contiguous().clone() for name, value in state.items()}, args.output)
         except SafetensorError as error:
             raise ValueError(f"{args.output}: cannot be written ({error})") from error
-        print(f"{args.output}: {len(state)} tensors, {sum(value.numel() for value in state.values()):,} numbers")
+        tqdm.write(f"{args.output}: {len(state)} tensors, {sum(value.numel() for value in state.values()):,} numbers")
     if args.write_config:
         overrides = ["MODEL.WEIGHTS", args.output] if args.output else []
         Path(args.write_config).write_text(load_config(args.input, overrides).dump(), encoding="utf-8")
-        print(f"{args.write_config}: its configuration")
+        tqdm.write(f"{args.write_config}: its configuration")
 
 
 def report(config_file: str, weights: WeightFile, overrides: list[str]) -> str:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     height, width = args.size
     recipe = Recipe(args.train, args.val, height, width, seed=args.seed, difficulty=args.difficulty)
     written = make_shapes(args.output, recipe, progress=lambda numbers: tqdm(numbers, "shapes", unit="img"))
-    print(f"{args.output}: {recipe.train} + {recipe.val} images {'written' if written else 'are there already'}")
+    tqdm.write(f"{args.output}: {recipe.train} + {recipe.val} images {'written' if written else 'are there already'}")
     return 0
 
 

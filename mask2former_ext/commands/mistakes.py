@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -21,6 +23,11 @@ def is_mistake(error: Exception) -> bool:
     return Path(raised_in).resolve().is_relative_to(_PACKAGE)
 
 
+def tell_mistake(prog: str, sentence: object) -> None:
+    """The line "PROG: error: SENTENCE" on stderr, beside the progress bars."""
+    tqdm.write(f"{prog}: error: {sentence}", file=sys.stderr)
+
+
 def told(prog: str, work: Callable[[], None]) -> int:
     """Do the work. Returns 0, or 2 where a mistake ended it, which is then told as "PROG: error: SENTENCE"."""
     try:
@@ -28,6 +35,6 @@ def told(prog: str, work: Callable[[], None]) -> int:
     except (ValueError, OSError, ImportError) as error:
         if not is_mistake(error):
             raise
-        print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
+        tell_mistake(prog, error)
         return 2
     return 0

@@ -11,6 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from mask2former_ext.interop.published import PublishedModel, published_models
 
 
@@ -21,9 +23,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "mask2former-ext models"
     parser.add_argument("--details", action="store_true", help="also configuration, place and source")
     args = parser.parse_args(argv)
     chosen = [model for model in published_models() if all(word.lower() in _searched(model) for word in args.words)]
-    print("\n\n".join(map(details, chosen)) if args.details else table(chosen))
+    tqdm.write("\n\n".join(map(details, chosen)) if args.details else table(chosen))
     if not chosen:
-        print(f"{prog}: no published model has {' '.join(args.words)!r} in its row", file=sys.stderr)
+        tqdm.write(f"{prog}: no published model has {' '.join(args.words)!r} in its row", file=sys.stderr)
     return int(not chosen)
 
 

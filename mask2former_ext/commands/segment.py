@@ -30,6 +30,7 @@ from typing import Any, get_args
 from PIL import Image
 from tqdm import tqdm
 
+from mask2former_ext.commands.mistakes import tell_mistake
 from mask2former_ext.commands.trained_model import ask, configure, demo_model_notice, free_name
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.contract import TASKS, contract_of
@@ -150,21 +151,18 @@ def main(argv: Sequence[str] | None = None, prog: str = "demo.py") -> int:
         options = {"model": args.model, "agree": agree, "task": args.task, "device": args.device}
         cfg = configure(args.config_file, args.opts, **options)
         if args.config_file is None and args.model is None:
-            print(demo_model_notice())
+            tqdm.write(demo_model_notice())
         predictor = Predictor(cfg)
         job = Job(args, predictor, save_options(args, cfg, predictor.classes), output, failures)
         done = job.segment_images(images) + sum(job.segment_video(source) for source in [*videos, *cameras])
     except (ValueError, OSError, ImportError) as error:
-        _tell(prog, [*failures, str(error)])
+        for failure in [*failures, error]:
+            tell_mistake(prog, failure)
         return 2
-    _tell(prog, failures)
-    print(f"{done} of {total} inputs segmented, results in {output}")
-    return int(bool(failures))
-
-
-def _tell(prog: str, failures: list[str]) -> None:
     for failure in failures:
-        print(f"{prog}: error: {failure}", file=sys.stderr)
+        tell_mistake(prog, failure)
+    tqdm.write(f"{done} of {total} inputs segmented, results in {output}")
+    return int(bool(failures))
 
 
 def save_options(args: argparse.Namespace, cfg: Any, table: Any) -> SaveOptions:
@@ -230,7 +228,7 @@ class Job:
             predict = lambda group: self._predict([image for _, image in group])  # noqa: E731
             count = read_predict_consume(self._readable(paths), predict, save, batch=self.args.batch)[0]
         for note in saver.notes:
-            print(note)
+            tqdm.write(note)
         return count
 
     def _readable(self, paths: list[str]) -> Iterator[tuple[str, Any]]:
@@ -269,9 +267,9 @@ class Job:
                 return 1  # that is how a camera is stopped
         whole = time.perf_counter() - start
         speed = f"{count / whole:.2f} frames/s (the model alone: {seconds:.1f} s)"
-        print(f"{source}: {count} frames in {whole:.1f} s, {speed}")
+        tqdm.write(f"{source}: {count} frames in {whole:.1f} s, {speed}")
         for note in saver.notes:
-            print(f"{source}: {note}")
+            tqdm.write(f"{source}: {note}")
         self.failures.extend(f"{source}: {note}" for note in reader.notes)
         return 1
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from tqdm import tqdm
 
 from mask2former_ext.config import load_config
 from mask2former_ext.contract import TASKS, contract_of
@@ -56,7 +57,7 @@ def _configuration(
     if config_file is not None:
         cfg = load_config(config_file, overrides)
         if use_own_weights(cfg, config_file, overrides):
-            print(f"{config_file}: the weights are those of this run, {cfg.MODEL.WEIGHTS}")
+            tqdm.write(f"{config_file}: the weights are those of this run, {cfg.MODEL.WEIGHTS}")
         return cfg
     if model is not None:
         return config_of(model, overrides, agree)
@@ -68,9 +69,9 @@ def _configuration(
 
 def ask(model: PublishedModel) -> bool:
     """Whether the person at the terminal wants the download; without a terminal nobody does."""
-    print(described(model))
+    tqdm.write(described(model))
     if not sys.stdin.isatty():
-        print("Nobody is there to be asked: --yes agrees to the download")
+        tqdm.write("Nobody is there to be asked: --yes agrees to the download")
         return False
     try:
         answer = input("Download it? [y/N] ")

@@ -12,14 +12,15 @@ and is removed with the request. One request runs after the other; the rest wait
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from tqdm import tqdm
 
+from mask2former_ext.commands.mistakes import tell_mistake
 from mask2former_ext.commands.trained_model import configure, demo_model_notice, free_name
 from mask2former_ext.config import add_import_option, import_own_files
 from mask2former_ext.data.channels import PLAIN
@@ -195,7 +196,7 @@ def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
     """Name of the model -> model."""
     if not args.config_file:
         cfg = configure(None, args.opts, device=args.device)
-        print(demo_model_notice())
+        tqdm.write(demo_model_notice())
         return {"demo": Predictor(cfg)}
     predictors: dict[str, Predictor] = {}
     for config_file, weights in zip_longest(args.config_file, args.weights):
@@ -216,10 +217,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "web.py") -> int:
         predictors = load_predictors(args)
         sample = None if args.sample is None else own_sample(args.sample)
     except (ValueError, OSError, ImportError) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        tell_mistake(prog, error)
         return 2
     limits = Limits(**{name: getattr(args, name) for name in LIMITS})
     app = build_app(Answerer(predictors, limits), args.max_waiting, sample)
-    print(f"web page: http://{args.host}:{args.port} (model: {', '.join(predictors)}; Ctrl-C ends it)")
+    tqdm.write(f"web page: http://{args.host}:{args.port} (model: {', '.join(predictors)}; Ctrl-C ends it)")
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
     return 0
